@@ -1,0 +1,4 @@
+package rules
+
+// detectionIR is the lowered form of one detection rule.
+type detectionIR struct{}
