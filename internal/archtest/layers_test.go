@@ -1,0 +1,43 @@
+package archtest
+
+// layers is the table of docs/explanation/layers.md: a package imports only
+// packages of a lower layer, never one of its own.
+var layers = []struct {
+	number   string
+	packages []string
+}{
+	{"0 values", []string{"event", "internal/secret", "internal/metrics", "configs"}},
+	{"1 values", []string{"detect/finding", "alert/incident", "alert/journal", "internal/redact"}},
+	{"2 language", []string{"rules", "rules/library", "detect/offset", "internal/simulate", "internal/kafkawire", "ingest/mapping"}},
+	{"2b windows", []string{"detect/correlate"}},
+	{"3 domain", []string{"ingest", "detect", "detect/posture", "alert", "alert/playbook"}},
+	{"4 adapters", []string{
+		"ingest/kafka", "store", "alert/slack", "alert/journal/kafka", "alert/playbook/action",
+		"detect/posture/check", "rules/ruletest", "rules/eval", "internal/console",
+		"internal/devstack", "internal/simulate/platform",
+	}},
+	{"4b test doubles", []string{"alert/slack/slacktest", "internal/devstack/devstacktest"}},
+	{"5 configuration", []string{"internal/config"}},
+	{"6 composition", []string{"internal/app"}},
+	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench"}},
+	{"8 command", []string{"cmd/keysentry"}},
+	{"tests", []string{"internal/archtest"}},
+}
+
+// homes names, for each third-party module, the packages that may import it.
+// A module that is not listed may be imported by nobody.
+var homes = map[string][]string{
+	"github.com/segmentio/kafka-go":       {"ingest/kafka", "alert/journal/kafka", "internal/kafkawire"},
+	"github.com/ClickHouse/clickhouse-go": {"store"},
+	"github.com/ClickHouse/ch-go":         {"store"},
+	"github.com/slack-go/slack":           {"alert/slack"},
+	"github.com/robfig/cron":              {"detect/posture"},
+	"github.com/spf13/cobra":              {"cmd/keysentry"},
+	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "detect/posture/check"},
+	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
+	"github.com/twmb/franz-go":            {"internal/devstack"},
+	"github.com/ebitengine/purego":        {"internal/devstack"},
+	"golang.org/x/term":                   {"cmd/keysentry"},
+	"golang.org/x/sync":                   {"*"},
+	"golang.org/x/sys":                    {"internal/devstack"},
+}
