@@ -1,4 +1,4 @@
 package rules
 
-// detectionIR is the lowered form of one detection rule.
-type detectionIR struct{}
+// node is the place of one expression in the set's graph.
+type node int32

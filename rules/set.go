@@ -11,7 +11,12 @@ import (
 type Set struct {
 	Rules        []*Rule
 	Correlations []*Correlation // in dependency order: inputs before users
+
+	program *Program
 }
+
+// Program is the stream program of the set.
+func (s *Set) Program() *Program { return s.program }
 
 // Meta is what every document carries.
 type Meta struct {
@@ -56,8 +61,11 @@ type Rule struct {
 	// Inner: a correlation refers to the rule and does not say generate, so that
 	// it emits nothing by itself.
 	Inner bool
+	// Derived: a copy of a rule, narrowed by the cause: of a correlation. It is
+	// always Inner and not listed.
+	Derived bool
 
-	ir *detectionIR
+	root node // the lowered condition, in the set's graph
 }
 
 // CorrelationType is one of Sigma's eight types or of the extensions.
