@@ -83,6 +83,8 @@ type RunPlanned struct {
 	PlanHash    string        `json:"plan_hash"`
 	ExpiresAt   event.Instant `json:"expires_at"` // clock starts at the acknowledgement: see RESPONSE §3
 	DryRun      bool          `json:"dry_run,omitempty"`
+	// Approvals is how many different people have to approve.
+	Approvals int `json:"approvals,omitempty"`
 }
 
 // Plan is the steps with their inputs filled in.
@@ -90,6 +92,8 @@ type Plan struct {
 	Summary string            `json:"summary"`
 	Inputs  map[string]string `json:"inputs"`
 	Steps   []PlanStep        `json:"steps"`
+	// Compensations are steps that run only when the run is backed out.
+	Compensations []PlanStep `json:"compensations,omitempty"`
 }
 
 // PlanStep is one step of a plan. Calls says in words what it would do.
@@ -100,6 +104,16 @@ type PlanStep struct {
 	Calls      []string          `json:"calls,omitempty"`
 	Reversible bool              `json:"reversible"`
 	TimeoutS   int64             `json:"timeout_seconds,omitempty"`
+	// Attempts is how often the step is tried before it counts as failed, and
+	// RetryS the pause between two tries in seconds.
+	Attempts int     `json:"attempts,omitempty"`
+	RetryS   float64 `json:"retry_seconds,omitempty"`
+	// Precondition and Verification name checks of alert/playbook that hold
+	// before and after the action.
+	Precondition []string `json:"precondition,omitempty"`
+	Verification []string `json:"verification,omitempty"`
+	// Compensation names the compensations that undo the step, in order.
+	Compensation []string `json:"compensation,omitempty"`
 }
 
 // RunState is a change of a run's state.
