@@ -1,0 +1,83 @@
+package detect
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/correlate"
+)
+
+// Config of detection.
+type Config struct {
+	// Lateness is how far behind the newest event of its partition an event may
+	// come and still be put in order.
+	Lateness time.Duration `yaml:"lateness"`
+	// IdleAfter is how long a partition must have been read to its end before it
+	// leaves the watermark.
+	IdleAfter time.Duration `yaml:"idle_after"`
+	// InventoryAge is how long a host must mint before it counts as one of ours.
+	InventoryAge time.Duration `yaml:"inventory_age"`
+	// HeartbeatTimeout is how long a host of the inventory may be silent before
+	// it leaves.
+	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"`
+	// TokenLeeway is the clock difference that the platform tolerates in a token.
+	TokenLeeway time.Duration `yaml:"token_leeway"`
+	// ScheduledServices are services that stay in the inventory while silent,
+	// such as a nightly job.
+	ScheduledServices []string `yaml:"scheduled_services"`
+	// MaxHosts bounds the hosts that the inventory remembers.
+	MaxHosts int `yaml:"max_hosts"`
+	// EvidenceEvents is how many recent matching events are kept for the
+	// evidence of findings.
+	EvidenceEvents int `yaml:"evidence_events"`
+	// Windows bounds the correlator.
+	Windows correlate.Config `yaml:"windows"`
+}
+
+// DefaultConfig is what the daemon runs with.
+func DefaultConfig() Config {
+	return Config{
+		Lateness:         10 * time.Second,
+		IdleAfter:        5 * time.Second,
+		InventoryAge:     24 * time.Hour,
+		HeartbeatTimeout: 10 * time.Minute,
+		TokenLeeway:      60 * time.Second,
+		MaxHosts:         100_000,
+		EvidenceEvents:   65_536,
+		Windows:          correlate.DefaultConfig(),
+	}
+}
+
+// Validate reports every fault, each beginning with the path of the field.
+func (c Config) Validate() []error {
+	var errs []error
+	for _, d := range []struct {
+		name string
+		v    time.Duration
+		zero bool
+	}{
+		{"lateness", c.Lateness, true},
+		{"idle_after", c.IdleAfter, false},
+		{"inventory_age", c.InventoryAge, true},
+		{"heartbeat_timeout", c.HeartbeatTimeout, false},
+		{"token_leeway", c.TokenLeeway, true},
+	} {
+		if d.v < 0 || d.v == 0 && !d.zero {
+			errs = append(errs, fmt.Errorf("%s: must be positive", d.name))
+		}
+	}
+	if c.Lateness > time.Hour {
+		errs = append(errs, errors.New("lateness: more than 1h would hold every verdict of a ratio back as long"))
+	}
+	if c.MaxHosts < 1 {
+		errs = append(errs, errors.New("max_hosts: must be at least 1"))
+	}
+	if c.EvidenceEvents < 1 {
+		errs = append(errs, errors.New("evidence_events: must be at least 1"))
+	}
+	for _, err := range c.Windows.Validate() {
+		errs = append(errs, fmt.Errorf("windows.%w", err))
+	}
+	return errs
+}

@@ -1,0 +1,54 @@
+package correlate
+
+import (
+	"errors"
+	"time"
+)
+
+// Config bounds the state and says how far out of order events may come.
+type Config struct {
+	// Lateness is the allowed lateness that the watermarks given to Advance
+	// already have subtracted. It decides how long a new episode is held back
+	// after an earlier one.
+	Lateness time.Duration `yaml:"-"`
+	// MaxGroups bounds the groups of one rule.
+	MaxGroups int `yaml:"max_groups"`
+	// MaxBytes bounds the estimated memory of all groups of all rules.
+	MaxBytes int64 `yaml:"max_bytes"`
+	// MaxPending bounds the observations that wait for the watermark. Beyond it
+	// the oldest half is judged at once, as if the watermark had passed it.
+	MaxPending int `yaml:"max_pending"`
+	// Standalone makes every detection rule that is not inner fire like an
+	// event_count of one, grouped by network and risk subject. The daemon wants
+	// it; rules eval, which prints matches instead, does not.
+	Standalone bool `yaml:"-"`
+}
+
+// DefaultConfig is what the daemon runs with.
+func DefaultConfig() Config {
+	return Config{
+		Lateness:   10 * time.Second,
+		MaxGroups:  1_000_000,
+		MaxBytes:   768 << 20,
+		MaxPending: 4_000_000,
+		Standalone: true,
+	}
+}
+
+// Validate reports every fault, each beginning with the path of the field.
+func (c Config) Validate() []error {
+	var errs []error
+	if c.Lateness < 0 {
+		errs = append(errs, errors.New("lateness: must not be negative"))
+	}
+	if c.MaxGroups < 1 {
+		errs = append(errs, errors.New("max_groups: must be at least 1"))
+	}
+	if c.MaxBytes < 1<<20 {
+		errs = append(errs, errors.New("max_bytes: must be at least 1048576"))
+	}
+	if c.MaxPending < 1024 {
+		errs = append(errs, errors.New("max_pending: must be at least 1024"))
+	}
+	return errs
+}

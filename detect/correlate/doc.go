@@ -1,0 +1,2 @@
+// Package correlate turns matches into firings.
+package correlate
