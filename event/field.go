@@ -138,6 +138,9 @@ func (s FieldSet) Has(f Field) bool { return s&(1<<f) != 0 }
 // Len counts the fields of s.
 func (s FieldSet) Len() int { return bits.OnesCount64(uint64(s)) }
 
+// first is the lowest field of a set that is not empty.
+func (s FieldSet) first() Field { return Field(bits.TrailingZeros64(uint64(s))) }
+
 // Kind is the type of a field's value.
 type Kind uint8
 
