@@ -1,0 +1,95 @@
+// Package posture watches facts that go bad by ageing: the age of keys, the
+// lead of certificates. Checks run on cron schedules in UTC; what they find
+// becomes rows of a scorecard and, where a target is missed, findings.
+//
+// A check that could not see everything says unknown, never pass. The last run
+// of each check is remembered by the caller's History, and a run that fell into
+// a time when the daemon was down is made up for once at start.
+package posture
+
+import (
+	"context"
+	"time"
+
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+)
+
+// Status is the verdict on one subject, or on a whole check.
+type Status string
+
+// The statuses, from good to bad.
+const (
+	Pass    Status = "pass"
+	Unknown Status = "unknown"
+	Warn    Status = "warn"
+	Fail    Status = "fail"
+)
+
+// Check looks at one metric.
+type Check interface {
+	// Name is the check's identity, as in the configuration: key_age.
+	Name() string
+	// Title and Target are for people: "Server key age", "< 365 days".
+	Title() string
+	Target() string
+	// Run judges every subject as of now. No result means that there was nothing
+	// to judge, which is unknown. An error is unknown too, and is told.
+	Run(ctx context.Context, now time.Time) ([]Result, error)
+}
+
+// Result is the verdict on one subject.
+type Result struct {
+	Subject finding.Subject `json:"subject"`
+	Status  Status          `json:"status"`
+	// Value is what was measured, for people: "312 days".
+	Value string `json:"value"`
+	// Severity of the finding; only when Status is not pass.
+	Severity finding.Severity `json:"severity"`
+	// Stage names the threshold that was crossed: each stage is a finding of its
+	// own, and the same stage of the same subject stays one finding.
+	Stage string `json:"stage,omitempty"`
+	// Since identifies the subject's present life, as the creation of a key does:
+	// it keeps the next key's finding apart from this one's.
+	Since      event.Instant  `json:"since,omitzero"`
+	Summary    string         `json:"summary,omitempty"`
+	Resolution string         `json:"resolution,omitempty"`
+	Playbook   string         `json:"playbook,omitempty"`
+	Facts      []finding.Pair `json:"facts,omitempty"`
+}
+
+// ServerKey is one row of the registry of keys.
+type ServerKey struct {
+	Network, KeyID string
+	State          string        // created, active, retired, revoked
+	Created        event.Instant // zero: unknown
+}
+
+// Certificate is one row of the registry of client certificates.
+type Certificate struct {
+	Network, CertID, CN string
+	State               string // requested, issued, active, disabled
+	NotBefore, NotAfter event.Instant
+}
+
+// Registry gives the checks their rows; the store and the detection engine are
+// behind it.
+type Registry interface {
+	ServerKeys(ctx context.Context) ([]ServerKey, error)
+	Certificates(ctx context.Context) ([]Certificate, error)
+}
+
+// History remembers runs. Record is durable when it returns; findings that were
+// recorded before are recorded again under the same id.
+type History interface {
+	// LastRun is the due time of the check's last recorded run.
+	LastRun(check string) (event.Instant, bool)
+	Record(ctx context.Context, run journal.PostureRun, findings []finding.Finding) error
+}
+
+// Coverage tells how much of the expected data is there, in [0, 1]; below 1 a
+// pass becomes unknown.
+type Coverage interface {
+	Coverage(ctx context.Context, now time.Time) (float64, error)
+}
