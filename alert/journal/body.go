@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/json"
 
+	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 )
 
@@ -25,9 +26,17 @@ type Episode struct {
 // change is a Decision). Finding ids join the incident.
 type IncidentChange struct {
 	IncidentID string `json:"incident_id"`
-	Op         string `json:"op"` // open, join, resolve, reopen, mitigate, note
+	Op         string `json:"op"` // see alert/incident: open, join, dropped, resolve, reopen, ...
 	FindingID  string `json:"finding_id,omitempty"`
 	Note       string `json:"note,omitempty"`
+	// Kind and Subject are those of the incident, with open, where they are not
+	// those of the finding.
+	Kind    finding.Kind     `json:"kind,omitempty"`
+	Subject *finding.Subject `json:"subject,omitempty"`
+	// Count is how many findings were counted and not kept, with dropped.
+	Count uint64 `json:"count,omitempty"`
+	// Inhibited: the incident explains the finding, which would else have had its own.
+	Inhibited bool `json:"inhibited,omitempty"`
 }
 
 // Outbox is the life of one message to people: new -> sending -> sent | unknown.
@@ -39,6 +48,11 @@ type Outbox struct {
 	TS         string          `json:"ts,omitempty"`      // Slack's message timestamp, once sent
 	Payload    json.RawMessage `json:"payload,omitempty"` // with new
 	Reason     string          `json:"reason,omitempty"`
+	// Root: the message stands for the incident and is edited in place; others
+	// are replies in its thread.
+	Root bool `json:"root,omitempty"`
+	// Upto is the record up to which the message tells the incident's news, with new.
+	Upto int64 `json:"upto,omitempty"`
 }
 
 // Decision is what a person did, or tried to do: refused ones are recorded too.
