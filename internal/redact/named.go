@@ -1,0 +1,149 @@
+package redact
+
+import (
+	"strings"
+
+	"github.com/keysentry/keysentry/event"
+)
+
+// telling are names after which a secret stands, in lower case without
+// separators.
+var telling = map[string]bool{
+	"password": true, "passwd": true, "pwd": true, "secret": true, "clientsecret": true, "secretkey": true,
+	"secretaccesskey": true, "awssecretaccesskey": true, "token": true, "authtoken": true, "accesstoken": true,
+	"refreshtoken": true, "idtoken": true, "sessiontoken": true, "apikey": true, "serverkey": true, "xserverkey": true,
+	"xapikey": true, "privatekey": true, "credential": true, "credentials": true, "cookie": true, "setcookie": true,
+	"signature": true, "xamzsecuritytoken": true, "passphrase": true,
+}
+
+// fingerprinted are fields that should hold fingerprints; in a record that was
+// refused they may hold the secret itself.
+var fingerprinted = map[string]bool{"keyid": true, "tokenid": true, "sessionid": true, "deviceid": true, "accesskeyid": true}
+
+// maxName bounds a telling name, separators included.
+const maxName = 24
+
+// named looks for a secret after the mark at s[i]: a value after a telling name
+// and = or :, a credential after Bearer or Basic, the password of a URL. It
+// returns the place of the secret, or zeros.
+func named(s string, i int, m mode) (from, to int) {
+	if s[i] == ' ' {
+		if !scheme(s, i) {
+			return 0, 0
+		}
+		return valueAt(s, i+1)
+	}
+	if s[i] == ':' && strings.HasPrefix(s[i:], "://") {
+		return urlPassword(s, i+3)
+	}
+	name, ok := nameBefore(s, i)
+	if !ok {
+		return 0, 0
+	}
+	switch {
+	case telling[name]:
+		return valueAt(s, i+1)
+	case m == modeExcerpt && fingerprinted[name]:
+		from, to = valueAt(s, i+1)
+		if to > 0 && event.IsFingerprint(s[from:to]) {
+			return 0, 0
+		}
+		return from, to
+	}
+	return 0, 0
+}
+
+// scheme reports whether the word before i is Bearer or Basic.
+func scheme(s string, i int) bool {
+	switch {
+	case i >= 6 && s[i-1]|0x20 == 'r':
+		return strings.EqualFold(s[i-6:i], "bearer")
+	case i >= 5 && s[i-1]|0x20 == 'c':
+		return strings.EqualFold(s[i-5:i], "basic")
+	}
+	return false
+}
+
+// nameBefore is the name that ends before i, in lower case without separators;
+// white space and one quote may stand between.
+func nameBefore(s string, i int) (string, bool) {
+	for i > 0 && s[i-1] == ' ' {
+		i--
+	}
+	for i > 0 && (s[i-1] == '"' || s[i-1] == '\'' || s[i-1] == '\\') {
+		i--
+	}
+	var buf [maxName]byte
+	at := maxName
+	for start := i; i > 0 && class[s[i-1]]&run != 0; i-- {
+		if start-i >= maxName {
+			return "", false
+		}
+		if c := s[i-1]; c != '_' && c != '-' {
+			if c >= 'A' && c <= 'Z' {
+				c |= 0x20
+			}
+			at--
+			buf[at] = c
+		}
+	}
+	if at > maxName-3 {
+		return "", false
+	}
+	return string(buf[at:]), true
+}
+
+// valueAt is the value that begins at i, after white space and a quote. Values
+// below four bytes, JSON's words and masks are left alone.
+func valueAt(s string, i int) (from, to int) {
+	for i < len(s) && s[i] == ' ' {
+		i++
+	}
+	quote := byte(0)
+	for i < len(s) && (s[i] == '"' || s[i] == '\'' || s[i] == '\\') {
+		quote = s[i]
+		i++
+	}
+	from = i
+	for i < len(s) && !ends(s[i], quote) {
+		i++
+	}
+	v := s[from:i]
+	if len(v) < 4 || v == "null" || v == "true" || v == "false" || v[0] == '{' || v[0] == '[' ||
+		strings.EqualFold(v, "bearer") || strings.EqualFold(v, "basic") {
+		return 0, 0
+	}
+	return from, i
+}
+
+func ends(c, quote byte) bool {
+	if quote != 0 {
+		return c == quote || c == '\\'
+	}
+	switch c {
+	case ' ', '"', '\'', '&', ',', ';', '}', ')', ']', '\t', '\n':
+		return true
+	}
+	return false
+}
+
+// urlPassword is the password in user:password@host, which begins at i.
+func urlPassword(s string, i int) (from, to int) {
+	colon := 0
+	for ; i < len(s); i++ {
+		switch s[i] {
+		case '/', ' ', '"', '?', '#':
+			return 0, 0
+		case ':':
+			if colon == 0 {
+				colon = i
+			}
+		case '@':
+			if colon == 0 || i == colon+1 {
+				return 0, 0
+			}
+			return colon + 1, i
+		}
+	}
+	return 0, 0
+}

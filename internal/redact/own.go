@@ -1,0 +1,71 @@
+package redact
+
+import (
+	"crypto/hmac"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/keysentry/keysentry/event"
+)
+
+// ownKeys is an immutable set of keys to recognise: per HMAC key, fingerprints.
+type ownKeys struct {
+	rings   []ring
+	lengths map[int]bool // empty set entry 0: any length
+}
+
+type ring struct {
+	hmacKey string
+	prints  map[string]bool
+}
+
+// with is a copy of o that knows one more key.
+func (o *ownKeys) with(hmacKey, fingerprint string, length int) *ownKeys {
+	n := &ownKeys{rings: slices.Clone(o.rings), lengths: maps.Clone(o.lengths)}
+	if n.lengths == nil {
+		n.lengths = map[int]bool{}
+	}
+	n.lengths[length] = true
+	fingerprint = strings.Clone(fingerprint)
+	for i := range n.rings {
+		if hmac.Equal([]byte(n.rings[i].hmacKey), []byte(hmacKey)) {
+			prints := maps.Clone(n.rings[i].prints)
+			prints[fingerprint] = true
+			n.rings[i].prints = prints
+			return n
+		}
+	}
+	n.rings = append(n.rings, ring{hmacKey, map[string]bool{fingerprint: true}})
+	return n
+}
+
+// find returns the fingerprint of the own key that the run s[i:j] is, or "".
+// Two ends are tried, with and without base64's padding.
+func (o *ownKeys) find(s string, i, j int) string {
+	if len(o.rings) == 0 {
+		return ""
+	}
+	for _, end := range [...]int{j, padded(s, j)} {
+		if !o.lengths[0] && !o.lengths[end-i] {
+			continue
+		}
+		for _, r := range o.rings {
+			if id := event.Fingerprint([]byte(r.hmacKey), s[i:end]); r.prints[id] {
+				return id
+			}
+		}
+		if end == padded(s, j) {
+			break
+		}
+	}
+	return ""
+}
+
+func padded(s string, j int) int {
+	for j < len(s) && s[j] == '=' {
+		j++
+	}
+	return j
+}
+

@@ -1,0 +1,214 @@
+// Package redact finds secrets in text and masks them before the text is
+// stored, logged, shown or posted.
+//
+// It knows the shapes of common credentials (JSON web tokens, access keys and
+// tokens with a published prefix, private keys, passwords in URLs, values after
+// a telling name such as password= or Bearer), long runs of random-looking
+// characters, and the keys of the daemon's own networks, which it recognises by
+// their keyed fingerprint and never holds in clear. A mask names the kind of
+// what it hides: [redacted:jwt].
+//
+// What has neither a known shape nor much randomness passes: this is a net below
+// the allow-list of fields, not a replacement for it. A Redactor is safe for
+// concurrent use.
+package redact
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/internal/secret"
+)
+
+// Kind says what a mask hides.
+type Kind string
+
+// The kinds.
+const (
+	OwnKey     Kind = "own_key"     // a key of one of our networks
+	JWT        Kind = "jwt"         // JSON web token
+	Token      Kind = "token"       // a credential with a published prefix
+	AWSKey     Kind = "aws_key"     // AWS access key id or session token
+	PrivateKey Kind = "private_key" // PEM
+	Password   Kind = "password"    // in a URL
+	Named      Kind = "named"       // after a telling name
+	Random     Kind = "random"      // random-looking
+)
+
+// Hit is one secret that was found in an event.
+type Hit struct {
+	Field event.Field
+	Kind  Kind
+	KeyID string // for OwnKey: the key's fingerprint
+}
+
+// Redactor masks secrets.
+type Redactor struct {
+	mu  sync.Mutex // serialises writers of own
+	own atomic.Pointer[ownKeys]
+}
+
+// New returns a Redactor that knows no keys of its own yet.
+func New() *Redactor {
+	r := &Redactor{}
+	r.own.Store(&ownKeys{})
+	return r
+}
+
+// AddKey makes a key recognised: its fingerprint, and the HMAC key the
+// fingerprint was made with. length is the key's length when it is known, else
+// 0; knowing it makes the search cheaper.
+func (r *Redactor) AddKey(hmacKey secret.Value, fingerprint string, length int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.own.Store(r.own.Load().with(hmacKey.Reveal(), fingerprint, length))
+}
+
+// String masks the secrets of s. It returns s itself, and false, when there are
+// none.
+func (r *Redactor) String(s string) (string, bool) {
+	spans := r.scan(s, modeText, nil)
+	if len(spans) == 0 {
+		return s, false
+	}
+	return mask(s, spans), true
+}
+
+// freeText are the fields that hold text of any kind; there, a random-looking
+// run is a secret. In names it is a name.
+var freeText = [...]event.Field{event.FieldReason, event.FieldUserAgent, event.FieldEndpoint, event.FieldActor, event.FieldCode}
+
+// names are fields that hold identities, which may well look random.
+var names = [...]event.Field{
+	event.FieldUserID, event.FieldRequestID, event.FieldID, event.FieldCertCN, event.FieldHost,
+	event.FieldRelease, event.FieldService, event.FieldActorRole, event.FieldBoot, event.FieldNetwork, event.FieldCertID,
+}
+
+// Event masks the secrets in the text fields of e, drops the query of its
+// endpoint, sets e.Redacted when it masked something, and tells what it found:
+// nil for a clean event. What the query held is searched before it is dropped.
+func (r *Redactor) Event(e *event.Event) []Hit {
+	var hits []Hit
+	for _, f := range freeText {
+		if p := Place(e, f); len(*p) >= minSecret {
+			hits = r.field(hits, f, p, modeText)
+		}
+	}
+	for _, f := range names {
+		if p := Place(e, f); len(*p) >= minRun {
+			hits = r.field(hits, f, p, modeName)
+		}
+	}
+	if i := strings.IndexAny(e.Endpoint, "?#"); i >= 0 {
+		e.Endpoint = e.Endpoint[:i]
+	}
+	e.Redacted = e.Redacted || len(hits) > 0
+	return hits
+}
+
+func (r *Redactor) field(hits []Hit, f event.Field, p *string, m mode) []Hit {
+	var room [4]span
+	spans := r.scan(*p, m, room[:0])
+	if len(spans) == 0 {
+		return hits
+	}
+	for _, s := range spans {
+		hits = append(hits, Hit{f, s.kind, s.keyID})
+	}
+	*p = mask(*p, spans)
+	return hits
+}
+
+// Place is where e holds the text field f, for the fields that are searched.
+func Place(e *event.Event, f event.Field) *string {
+	switch f {
+	case event.FieldReason:
+		return &e.Reason
+	case event.FieldUserAgent:
+		return &e.UserAgent
+	case event.FieldEndpoint:
+		return &e.Endpoint
+	case event.FieldActor:
+		return &e.Actor
+	case event.FieldCode:
+		return &e.Code
+	case event.FieldUserID:
+		return &e.UserID
+	case event.FieldRequestID:
+		return &e.RequestID
+	case event.FieldID:
+		return &e.ID
+	case event.FieldCertCN:
+		return &e.CertCN
+	case event.FieldHost:
+		return &e.Host
+	case event.FieldRelease:
+		return &e.Release
+	case event.FieldService:
+		return &e.Service
+	case event.FieldActorRole:
+		return &e.ActorRole
+	case event.FieldBoot:
+		return &e.Boot
+	case event.FieldNetwork:
+		return &e.Network
+	}
+	return &e.CertID
+}
+
+// Excerpt is the masked head of a record that could not be decoded, printable
+// and at most limit bytes long. Values of fields that should hold fingerprints
+// are masked unless they have that form.
+func (r *Redactor) Excerpt(b []byte, limit int) string {
+	head := b[:min(len(b), 8*limit)]
+	s := printable(head)
+	if len(head) < len(b) { // the last run may be half a secret
+		s = strings.TrimRightFunc(s, func(c rune) bool { return c < utf8.RuneSelf && class[byte(c)]&run != 0 })
+	}
+	if spans := r.scan(s, modeExcerpt, nil); len(spans) > 0 {
+		s = mask(s, spans)
+	}
+	if len(s) > limit {
+		for limit > 0 && !utf8.RuneStart(s[limit]) {
+			limit--
+		}
+		s = s[:limit]
+	}
+	return s
+}
+
+// printable replaces what is not printable text.
+func printable(b []byte) string {
+	var out strings.Builder
+	out.Grow(len(b))
+	for len(b) > 0 {
+		c, n := utf8.DecodeRune(b)
+		switch {
+		case c == utf8.RuneError && n == 1:
+			c = '.'
+		case c < 0x20 || c >= 0x7f && c < 0xa0 || c == '\u2028' || c == '\u2029':
+			c = ' '
+		}
+		out.WriteRune(c)
+		b = b[n:]
+	}
+	return out.String()
+}
+
+// mask replaces the spans, which are in order and do not overlap.
+func mask(s string, spans []span) string {
+	var out strings.Builder
+	at := 0
+	for _, sp := range spans {
+		out.WriteString(s[at:sp.from])
+		out.WriteString("[redacted:")
+		out.WriteString(string(sp.kind))
+		out.WriteByte(']')
+		at = sp.to
+	}
+	out.WriteString(s[at:])
+	return out.String()
+}
