@@ -237,16 +237,23 @@ func (c *Client) Retry(ctx context.Context, what string, f func(context.Context)
 	}
 }
 
-// refresh drops the pool, because the library has no other way to renew the
-// metadata before its time; at most once a second.
+// refresh renews the metadata, at most once a second.
 func (c *Client) refresh() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.refreshed) >= time.Second {
+	now := time.Now()
+	due := now.Sub(c.refreshed) >= time.Second
+	if due {
 		c.refreshed = now
-		c.transport.CloseIdleConnections()
+	}
+	c.mu.Unlock()
+	if due {
+		c.Refresh()
 	}
 }
+
+// Refresh renews the metadata before the next request. It drops the pool,
+// because the library has no other way; requests under way end undisturbed.
+func (c *Client) Refresh() { c.transport.CloseIdleConnections() }
 
 // Transient reports whether the same request may succeed later.
 func Transient(err error) bool {
