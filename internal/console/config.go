@@ -1,0 +1,73 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Config is the HTTP port of the daemon.
+type Config struct {
+	// Listen is host:port. A host that is not loopback needs tls.
+	Listen string `yaml:"listen"`
+	// Advertise is the base URL at which other members and people reach this
+	// one; empty: http(s)://LISTEN.
+	Advertise string    `yaml:"advertise"`
+	TLS       TLSConfig `yaml:"tls"`
+}
+
+// TLSConfig is the certificate of the port; CAFile is what a member trusts when
+// it forwards to the leader (empty: the system's roots).
+type TLSConfig struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	CAFile   string `yaml:"ca_file"`
+}
+
+// DefaultConfig listens on loopback.
+func DefaultConfig() Config { return Config{Listen: "127.0.0.1:8340"} }
+
+// Validate reports every fault; each error begins with the field's path.
+func (c Config) Validate() []error {
+	var errs []error
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return []error{fmt.Errorf("listen: %q is not host:port", c.Listen)}
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		errs = append(errs, errors.New("tls: give cert_file and key_file together"))
+	}
+	if !loopback(host) && c.TLS.CertFile == "" {
+		errs = append(errs, fmt.Errorf("listen: %q is not loopback; give tls.cert_file and tls.key_file, or listen on 127.0.0.1", c.Listen))
+	}
+	return errs
+}
+
+// BaseURL is where this member says it can be reached.
+func (c Config) BaseURL(listening net.Addr) string {
+	if c.Advertise != "" {
+		return c.Advertise
+	}
+	scheme := "http"
+	if c.TLS.CertFile != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + listening.String()
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// Bounds of the server.
+const (
+	maxBody      = 1 << 20
+	readTimeout  = 10 * time.Second
+	writeTimeout = 30 * time.Second
+	stopTimeout  = 5 * time.Second
+)

@@ -1,0 +1,179 @@
+// Package console is the HTTP port of the daemon: health, metrics, the JSON API,
+// the pages for people, and the door for Slack's clicks. It reads incidents and
+// runs and passes decisions on; it decides nothing itself. A standby forwards
+// whatever changes something to the leader, with the caller's own credentials,
+// so that forwarding needs no trust between the members.
+package console
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/keysentry/keysentry/alert/incident"
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/alert/playbook"
+	"github.com/keysentry/keysentry/detect/posture"
+	"github.com/keysentry/keysentry/internal/metrics"
+)
+
+// Desk is the incident desk: what is known, and where decisions go.
+type Desk interface {
+	Incidents() []incident.Incident
+	Incident(id string) (incident.Incident, bool)
+	Runs() []incident.Run
+	Run(id string) (incident.Run, bool)
+	// Decide checks and records a decision. The answer says in Refused why it had
+	// no effect. An error means that nothing was recorded.
+	Decide(ctx context.Context, d journal.Decision) (journal.Decision, error)
+	// Person finds who a personal credential belongs to.
+	Person(credential string) (id string, ok bool)
+}
+
+// Planner makes plans on a person's demand.
+type Planner interface {
+	Plan(ctx context.Context, req playbook.PlanRequest) (journal.RunPlanned, error)
+}
+
+// Status is what the daemon says about itself.
+type Status struct {
+	Version   string            `json:"version"`
+	Instance  string            `json:"instance"`
+	Role      string            `json:"role"` // leader, standby, starting
+	Leader    string            `json:"leader,omitempty"`
+	Network   []string          `json:"networks,omitempty"`
+	Rules     int               `json:"rules"`
+	Parts     map[string]string `json:"parts"` // part -> "ok" or what is wrong
+	Ready     bool              `json:"ready"`
+	Positions []Position        `json:"positions,omitempty"`
+}
+
+// Position is how far one partition was read.
+type Position struct {
+	Partition string `json:"partition"`
+	Detected  int64  `json:"detected"`
+	Stored    int64  `json:"stored"`
+	End       int64  `json:"end"`
+}
+
+// Deps is what the console shows and where it sends what it is asked to do.
+type Deps struct {
+	Desk    Desk
+	Planner Planner
+	Status  func() Status
+	// Leader is the base URL of the leader when it is another member, else empty.
+	Leader    func() string
+	Scorecard func(ctx context.Context) (posture.Scorecard, error)
+	Slack     http.Handler // may be nil
+	Metrics   *metrics.Registry
+	Logger    *slog.Logger
+}
+
+// Server is the HTTP port.
+type Server struct {
+	cfg      Config
+	deps     Deps
+	listener net.Listener
+	http     *http.Server
+	pages    *pages
+	forward  *http.Transport
+}
+
+// New builds the server and opens its port, so that the address is known before
+// anything is served. The caller runs it, or closes it.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if errs := cfg.Validate(); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	p, err := newPages()
+	if err != nil {
+		return nil, err
+	}
+	forward, err := transport(cfg.TLS.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w (is another daemon running? change http.listen)", err)
+	}
+	if cfg.TLS.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("load http.tls: %w", err), l.Close())
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+	}
+	s := &Server{cfg: cfg, deps: deps, listener: l, pages: p, forward: forward}
+	s.http = &http.Server{
+		Handler: s.handler(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// URL is the base URL of this member.
+func (s *Server) URL() string { return s.cfg.BaseURL(s.listener.Addr()) }
+
+// Close closes a server that was never run.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// Run serves until ctx ends, then lets requests under way finish, for a while.
+func (s *Server) Run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve http: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	err := s.http.Shutdown(stop)
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	if err != nil {
+		return fmt.Errorf("stop http: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", s.deps.Metrics.Handler())
+	mux.HandleFunc("GET /api/v1/status", s.status)
+	mux.HandleFunc("GET /api/v1/incidents", s.incidents)
+	mux.HandleFunc("GET /api/v1/incidents/{id}", s.incident)
+	mux.HandleFunc("GET /api/v1/runs", s.runs)
+	mux.HandleFunc("GET /api/v1/runs/{id}", s.run)
+	mux.HandleFunc("GET /api/v1/posture", s.posture)
+	mux.HandleFunc("POST /api/v1/decisions", s.toLeader(s.decide))
+	mux.HandleFunc("POST /api/v1/plans", s.toLeader(s.plan))
+	if s.deps.Slack != nil {
+		mux.HandleFunc("POST /slack/interactivity", s.toLeader(s.deps.Slack.ServeHTTP))
+	}
+	mux.HandleFunc("GET /{$}", s.overviewPage)
+	mux.HandleFunc("GET /incidents/{id}", s.incidentPage)
+	mux.HandleFunc("GET /style.css", s.stylesheet)
+	return guard(mux)
+}
+
+// guard sets the headers that every answer carries and bounds every body.
+func guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
