@@ -159,6 +159,11 @@ func lastLine(s string) string {
 	return lines[len(lines)-1]
 }
 
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
 // reportGrowth says every two seconds how much there is in dir, until the
 // returned function is called.
 func reportGrowth(dir string, progress io.Writer) (stop func()) {
