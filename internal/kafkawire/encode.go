@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"io"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -99,7 +100,9 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int32, bat
 		Topic:        topic,
 		Partition:    int(partition),
 		RequiredAcks: kafkago.RequireAll,
-		RawRecords:   protocol.RawRecordSet{Reader: bytes.NewReader(batch)},
+		// The library leaves the length before the records to the caller.
+		RawRecords: protocol.RawRecordSet{Reader: io.MultiReader(
+			bytes.NewReader(be32(nil, int32(len(batch)))), bytes.NewReader(batch))},
 	})
 	if err != nil {
 		return -1, err
