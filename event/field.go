@@ -344,3 +344,13 @@ func (e *Event) SetInstant(f Field, v Instant) {
 	*e.instant(f) = v
 	e.Present = e.Present.Set(f)
 }
+
+// Instant is the value of a time field. The second result is false when the
+// field is absent or not a time.
+func (e *Event) Instant(f Field) (Instant, bool) {
+	p := e.instant(f)
+	if p == nil || *p == 0 || f < FieldOrigin && !e.Has(f) {
+		return 0, false
+	}
+	return *p, true
+}
