@@ -65,7 +65,8 @@ type Rule struct {
 	// always Inner and not listed.
 	Derived bool
 
-	root node // the lowered condition, in the set's graph
+	root      node // the lowered condition, in the set's graph
+	generated bool // generate: true in the rule itself
 }
 
 // CorrelationType is one of Sigma's eight types or of the extensions.
@@ -111,7 +112,10 @@ type Correlation struct {
 	Threshold      float64 // rate_anomaly
 	Direction      string  // up, down, both
 
+	// Inner: another correlation refers to it and does not say generate.
 	Inner bool
+
+	generate bool // it says generate
 }
 
 // Input is one rule of a correlation, with the slots that its events are grouped
@@ -120,8 +124,16 @@ type Input struct {
 	Name        string       // as referred to
 	Rule        *Rule        // one of Rule and Correlation is set
 	Correlation *Correlation // chaining
-	GroupSlots  []int        // parallel to GroupBy; -1 for a chained input, whose group gives the values by name
-	FieldSlots  []int        // parallel to Field; -1 for a chained input
+	// GroupNames are the names of GroupBy as this input has them, aliases
+	// resolved: for a chained input, names of its own group.
+	GroupNames []string
+	// GroupSlots is parallel to GroupBy. It is -1 where a chained input's group
+	// gives the value by name; where that group lacks the name it is the slot, to
+	// be read from the event that completed the input.
+	GroupSlots []int
+	FieldSlots []int // parallel to Field; -1 as above
+
+	base *Rule // the rule that Rule was derived from
 }
 
 // Bound is one comparison of a condition.
