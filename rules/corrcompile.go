@@ -69,6 +69,13 @@ func (l *loader) compileCorrelation(c *correlationDoc) {
 		return
 	}
 	l.derive(c, &out)
+	for _, in := range out.Inputs {
+		if in.Rule != nil {
+			out.Hash = hashOf(out.Hash, in.Rule.Hash)
+		} else {
+			out.Hash = hashOf(out.Hash, in.Correlation.Hash)
+		}
+	}
 	out.Index = len(l.set.Correlations)
 	out.generate = c.generated
 	cp := &out
@@ -184,6 +191,7 @@ func (l *loader) derive(c *correlationDoc, out *Correlation) {
 		cp.Index = len(l.set.Rules)
 		cp.Derived, cp.Inner = true, true
 		cp.root = l.restrict(cp.root, out.Causes)
+		cp.Hash = hashOf(cp.Hash, out.Hash)
 		l.set.Rules = append(l.set.Rules, &cp)
 		in.base = in.Rule
 		in.Rule = &cp

@@ -1,6 +1,9 @@
 package rules
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,7 +38,7 @@ func (d *docParser) metaOf() Meta {
 		Status: d.str(r, "status"), Level: strings.ToLower(d.str(r, "level")),
 		Description: d.str(r, "description"), Author: strings.Join(d.strs(r, "author"), ", "),
 		References: d.strs(r, "references"), Tags: d.strs(r, "tags"), FalsePositives: d.strs(r, "falsepositives"),
-		Suppress: defaultSuppress, Kind: finding.Other,
+		Suppress: defaultSuppress, Kind: finding.Other, Hash: d.hash(),
 	}
 	if strings.TrimSpace(m.Title) == "" && !d.failed {
 		d.report(r, CodeMissingKey, "add `title: ...`", "the title is missing")
@@ -49,6 +52,24 @@ func (d *docParser) metaOf() Meta {
 	}
 	d.extensions(&m)
 	return m
+}
+
+// hash identifies the content of the document.
+func (d *docParser) hash() string {
+	b, err := yaml.Marshal(d.doc.root)
+	if err != nil {
+		return "" // nothing that was parsed fails to print
+	}
+	return hashOf(string(b))
+}
+
+// hashOf is a short identity of several texts.
+func hashOf(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // checkMeta checks the standard keys; what only advises is a warning.

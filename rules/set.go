@@ -23,6 +23,7 @@ type Meta struct {
 	File           string
 	Line           int
 	ID, Name       string // ID: the UUID, or else the name, or else derived from the title
+	Hash           string // hex; changes with the document, the filters on it and, for a correlation, its inputs
 	Title          string
 	Status, Level  string
 	Description    string
