@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/alert/journal"
-	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/internal/secret"
 )
@@ -24,11 +23,10 @@ type Deps struct {
 	// Fingerprint is the keyed fingerprint of a network's key, as events carry it.
 	Fingerprint func(network string, key secret.Value) string
 	Escrow      Escrow // may be nil
-	// Busy reports a change that must not meet a rotation; may be nil.
-	Now     func() time.Time
-	NewID   func() string // ids of runs and requests; nil: 16 random hex digits
-	Logger  *slog.Logger
-	Metrics *metrics.Registry
+	Now         func() time.Time
+	NewID       func() string // ids of runs and requests; nil: 16 random hex digits
+	Logger      *slog.Logger
+	Metrics     *metrics.Registry
 }
 
 // Runner plans runs and executes approved ones. Apply folds on every member;
@@ -42,9 +40,12 @@ type Runner struct {
 	mem     *keyMemory
 	wake    chan struct{}
 
+	planning sync.Mutex // one plan at a time, so that two cannot both find the network free
+
 	mu      sync.Mutex
 	lead    context.Context // nil: not leading
-	since   time.Time       // when the lead began
+	unlead  context.CancelFunc
+	since   time.Time // when the lead began
 	driving map[string]bool
 	wg      sync.WaitGroup
 }
@@ -67,8 +68,10 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Runner{cfg: cfg, deps: deps, log: log, metrics: newRunnerMetrics(deps.Metrics), fold: newFold(cfg),
-		mem: newKeyMemory(), wake: make(chan struct{}, 1), driving: map[string]bool{}}, nil
+	m := newRunnerMetrics(deps.Metrics)
+	return &Runner{cfg: cfg, deps: deps, log: log, metrics: m, mem: newKeyMemory(),
+		fold: newFold(cfg, func(why string) { m.decisions.WithLabelValues(why).Inc() }),
+		wake: make(chan struct{}, 1), driving: map[string]bool{}}, nil
 }
 
 func randomID() string {
@@ -92,29 +95,37 @@ func (r *Runner) Apply(rec journal.Record) error {
 // action comes Config.NewLeaderWait later.
 func (r *Runner) Lead(ctx context.Context, epoch int64) {
 	r.mu.Lock()
-	r.lead, r.since = ctx, r.deps.Now()
+	if r.unlead != nil {
+		r.unlead()
+	}
+	r.lead, r.unlead = context.WithCancel(ctx)
+	r.since = r.deps.Now()
 	r.mu.Unlock()
 	r.log.Info("runner leads", "epoch", epoch)
 	r.poke()
 }
 
-// StepDown makes this member stop acting. Steps under way end by themselves: an
-// intent of theirs is converged by the next leader.
+// StepDown makes this member stop acting. A call under way is cut; the next
+// leader converges its intent. Keys in memory stay there: this member may lead
+// again before anyone else issues anew.
 func (r *Runner) StepDown() {
 	r.mu.Lock()
-	r.lead = nil
+	if r.unlead != nil {
+		r.unlead()
+	}
+	r.lead, r.unlead = nil, nil
 	r.mu.Unlock()
 	r.poke()
 }
 
-// leading returns the lead's context, or nil.
-func (r *Runner) leading() context.Context {
+// leading returns the lead's context and when it may act first, or nil.
+func (r *Runner) leading() (lead context.Context, from time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lead == nil || r.lead.Err() != nil {
-		return nil
+		return nil, time.Time{}
 	}
-	return r.lead
+	return r.lead, r.since.Add(r.cfg.NewLeaderWait)
 }
 
 func (r *Runner) poke() {
@@ -123,39 +134,3 @@ func (r *Runner) poke() {
 	default:
 	}
 }
-
-// RunView is a run as the outside sees it.
-type RunView struct {
-	journal.RunPlanned
-	Planned event.Instant
-	State   State
-	Ended   bool
-	Since   event.Instant // when the state was entered
-	Reason  string
-	Text    string
-	Clock   string
-	// Approvals are the people whose approval counts so far.
-	Approvals []string
-	Stopped   bool
-	// Expires is when the plan ends unless approved: ExpiresAt, or earlier once
-	// the incident is acknowledged.
-	Expires event.Instant
-	Steps   []StepView
-}
-
-// StepView is one step of a run.
-type StepView struct {
-	ID, Type string
-	State    string // "", started, done, failed, unknown, compensated
-	Attempt  int
-	Text     string
-	Error    string
-	Started  event.Instant
-	Ended    event.Instant
-}
-
-// Runs returns every run, newest first.
-func (r *Runner) Runs() []RunView { return r.fold.views() }
-
-// Get returns one run.
-func (r *Runner) Get(runID string) (RunView, bool) { return r.fold.view(runID) }

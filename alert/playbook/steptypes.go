@@ -89,6 +89,8 @@ const (
 	outNewVersion      = "new_version"
 	outRestoredVersion = "restored_version"
 	outOverlap         = "overlap"
+	outLostProviderID  = "lost_provider_id"
+	outProof           = "proof"
 )
 
 // checkNames is the closed list of preconditions and verifications.
