@@ -70,6 +70,9 @@ type Decision struct {
 	Verdict    string        `json:"verdict,omitempty"` // close: true, false, benign
 	Choice     string        `json:"choice,omitempty"`  // overdue: extend, revoke_now, back_out
 	Refused    string        `json:"refused,omitempty"` // why it had no effect; empty when accepted
+	// Generation is the incident's generation that the person saw; another one now
+	// makes the decision stale. Absent: whatever it is.
+	Generation *int `json:"generation,omitempty"`
 }
 
 // Actions of a Decision.
