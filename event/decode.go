@@ -69,6 +69,13 @@ func CheckJSON(value []byte, limits Limits) error {
 	return s.end()
 }
 
+// CheckText reports whether value is text that a mapping may read: not empty,
+// not larger than maxBytes, UTF-8. The error is a *DecodeError.
+func CheckText(value []byte, maxBytes int) error {
+	s := scanner{b: value, lim: Limits{MaxBytes: maxBytes}.withDefaults()}
+	return s.begin()
+}
+
 // event reads the one object that the input must be.
 func (s *scanner) event(e *Event) error {
 	if err := s.begin(); err != nil {

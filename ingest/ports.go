@@ -74,6 +74,7 @@ type Batch struct {
 	First, Next int64
 	Events      []event.Event
 	Rejects     []Reject
+	leaks       []leak
 	release     func()
 }
 

@@ -1,0 +1,8 @@
+package configs
+
+import "embed"
+
+// Mappings holds mappings/*.yml.
+//
+//go:embed mappings/*.yml
+var Mappings embed.FS

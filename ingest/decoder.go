@@ -1,0 +1,272 @@
+package ingest
+
+import (
+	"fmt"
+	"io/fs"
+	"strconv"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/keysentry/keysentry/detect/offset"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/internal/metrics"
+	"github.com/keysentry/keysentry/internal/redact"
+	"github.com/keysentry/keysentry/internal/secret"
+)
+
+// Decoder turns what was fetched into batches. It is safe for concurrent use;
+// only a Clock belongs to one partition.
+type Decoder struct {
+	topics      map[string]*topic
+	redactor    *redact.Redactor
+	maxLateness time.Duration
+	m           *decodeMetrics
+	events      sync.Pool // of *[]event.Event
+}
+
+// DecoderDeps is what a Decoder needs.
+type DecoderDeps struct {
+	Redactor *redact.Redactor
+	// Mappings holds NAME.yml per mapping.
+	Mappings fs.FS
+	// FingerprintKey is what Config.FingerprintKey resolved to.
+	FingerprintKey secret.Value
+	Metrics        *metrics.Registry
+}
+
+// NewDecoder compiles the topics; it fails on a mapping that is missing or
+// wrong.
+func NewDecoder(cfg Config, d DecoderDeps) (*Decoder, error) {
+	dec := &Decoder{topics: map[string]*topic{}, redactor: d.Redactor, maxLateness: cfg.MaxLateness,
+		m: newDecodeMetrics(metrics.OrNew(d.Metrics))}
+	if dec.redactor == nil {
+		dec.redactor = redact.New()
+	}
+	for i, tc := range cfg.Topics {
+		t, err := newTopic(tc, d)
+		if err != nil {
+			return nil, fmt.Errorf("topics[%d].mapping: %w", i, err)
+		}
+		t.limits.Unknown = dec.m.unknown
+		t.limits.Cut = dec.m.cut
+		dec.topics[tc.Name] = t
+	}
+	return dec, nil
+}
+
+// Clock is the estimate of a partition's host clocks, together with the offset
+// up to which it has seen the partition: records below it are judged by the
+// estimate as it stands and are not counted again.
+type Clock struct {
+	est  *offset.Estimator
+	from int64
+}
+
+// NewClock starts from nothing.
+func NewClock(maxHosts int) *Clock { return &Clock{est: offset.New(maxHosts)} }
+
+// RestoreClock goes on from a snapshot.
+func RestoreClock(s offset.Snapshot, maxHosts int) *Clock {
+	return &Clock{est: offset.Restore(s, maxHosts), from: s.Position}
+}
+
+// observe takes a record in and returns the estimate that holds for it.
+func (c *Clock) observe(e *event.Event) offset.Estimate {
+	if e.Ref.Offset < c.from {
+		est, _ := c.est.Estimate(e.Host)
+		return est
+	}
+	return c.est.Observe(e)
+}
+
+// Decode turns the records from offset first on into a batch. now is the
+// reader's clock. The batch is the caller's until Release; its events alias the
+// fetched memory.
+func (d *Decoder) Decode(p event.Partition, f *Fetched, first int64, clock *Clock, now event.Instant) (*Batch, error) {
+	t, ok := d.topics[p.Topic]
+	if !ok {
+		return nil, fmt.Errorf("decode: topic %s is not configured", p.Topic)
+	}
+	start := time.Now()
+	b := &Batch{Partition: p, First: first, Next: f.Next}
+	room := d.room(len(f.Records))
+	b.Events = *room
+	b.release = func() {
+		clear(*room)
+		*room = (*room)[:0]
+		d.events.Put(room)
+	}
+	w := work{d: d, t: t, b: b, clock: clock, now: now}
+	for _, u := range f.Unreadable {
+		w.unreadable(u)
+	}
+	for i := range f.Records {
+		if f.Records[i].Offset >= first {
+			w.record(&f.Records[i])
+		}
+	}
+	*room = b.Events
+	d.m.decoded(b, time.Since(start))
+	return b, nil
+}
+
+func (d *Decoder) room(n int) *[]event.Event {
+	room, _ := d.events.Get().(*[]event.Event)
+	if room == nil {
+		room = new([]event.Event)
+	}
+	if cap(*room) < n {
+		*room = make([]event.Event, 0, n)
+	}
+	return room
+}
+
+// work is the decoding of one fetch.
+type work struct {
+	d     *Decoder
+	t     *topic
+	b     *Batch
+	clock *Clock
+	now   event.Instant
+	ids   []byte // memory of derived ids
+}
+
+func (w *work) unreadable(u Unreadable) {
+	from := max(u.From, w.b.First)
+	if u.To <= from {
+		return
+	}
+	detail, _ := w.d.redactor.String(fmt.Sprintf("offsets %d to %d: %s", from, u.To-1, u.Reason))
+	w.b.Rejects = append(w.b.Rejects, Reject{
+		Ref:        event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: from},
+		ObservedAt: w.now, Reason: ReasonUnreadable, Detail: detail,
+	})
+}
+
+// record decodes one record into one or more events or rejects.
+func (w *work) record(r *Record) {
+	ref := event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: r.Offset}
+	if w.t.mapping == nil {
+		e := w.slot()
+		err := event.Decode(r.Value, w.t.limits, e)
+		if err == nil {
+			err = e.Validate()
+		}
+		w.finish(r, ref, e, err)
+		return
+	}
+	w.t.mapping.Map(r.Value, w.t.mapOptions, func(idx int32, m *event.Event, err error) {
+		ref.Idx = idx
+		e := w.slot()
+		if err == nil {
+			*e = *m
+			if !e.Has(event.FieldNetwork) && w.t.cfg.Network != "" {
+				e.SetString(event.FieldNetwork, w.t.cfg.Network)
+			}
+			err = e.ValidateMapped()
+		}
+		w.finish(r, ref, e, err)
+	})
+}
+
+// slot appends an event for writing; finish takes it back when it is none.
+func (w *work) slot() *event.Event {
+	n := len(w.b.Events)
+	if n < cap(w.b.Events) {
+		w.b.Events = w.b.Events[:n+1]
+	} else {
+		w.b.Events = append(w.b.Events, event.Event{})
+	}
+	return &w.b.Events[n]
+}
+
+// finish completes the last slot's event, or turns it into a reject.
+func (w *work) finish(r *Record, ref event.Ref, e *event.Event, err error) {
+	if err == nil {
+		e.Ref, e.Origin = ref, w.t.cfg.Origin
+		err = w.admit(r, e)
+	}
+	if err != nil {
+		*e = event.Event{}
+		w.b.Events = w.b.Events[:len(w.b.Events)-1]
+		w.reject(r, ref, err)
+		return
+	}
+	for _, h := range w.d.redactor.Event(e) {
+		w.d.m.redacted.WithLabelValues(h.Field.String(), string(h.Kind)).Inc()
+		if h.Kind == redact.OwnKey {
+			w.b.leaks = append(w.b.leaks, leak{h.Field, h.KeyID, len(w.b.Events) - 1})
+		}
+	}
+	if e.ID == "" {
+		w.deriveID(e)
+	}
+}
+
+// admit applies the trust of the topic and sets the event's times.
+func (w *work) admit(r *Record, e *event.Event) error {
+	if err := w.t.allows(e); err != nil {
+		return err
+	}
+	if w.t.cfg.observed() == ObservedProducer {
+		e.ObservedAt, e.TS = e.Time, e.Time
+		return checkObserved(e.ObservedAt, w.now)
+	}
+	e.ObservedAt = r.Time
+	if err := checkObserved(e.ObservedAt, w.now); err != nil {
+		return err
+	}
+	e.TS = e.Time
+	if est := w.clock.observe(e); est.Confident {
+		e.TS = e.Time.Add(-est.Offset)
+	}
+	e.TS = min(max(e.TS, e.ObservedAt.Add(-w.d.maxLateness)), e.ObservedAt.Add(maxAhead))
+	return nil
+}
+
+// maxAhead is how far the effective time may lie after the append time.
+const maxAhead = 5 * time.Second
+
+// maxReaderSkew is how far an append time may lie ahead of the reader's clock.
+const maxReaderSkew = time.Minute
+
+// earliest is 2000-01-01T00:00:00Z.
+const earliest event.Instant = 946684800e9
+
+func checkObserved(at, now event.Instant) error {
+	switch {
+	case at < earliest:
+		return &rejection{ReasonClock, "observed_at", "before the year 2000"}
+	case at > now.Add(maxReaderSkew):
+		return &rejection{ReasonClock, "observed_at", "ahead of the reader's clock"}
+	}
+	return nil
+}
+
+func (w *work) reject(r *Record, ref event.Ref, err error) {
+	reason, field, detail := explain(err)
+	at := r.Time
+	if at < earliest || at > w.now.Add(maxReaderSkew) {
+		at = w.now
+	}
+	w.b.Rejects = append(w.b.Rejects, Reject{Ref: ref, ObservedAt: at, Reason: reason, Field: field, Detail: detail,
+		Excerpt: w.d.redactor.Excerpt(r.Value, MaxExcerpt), Size: len(r.Value)})
+}
+
+// deriveID names an event by its place. The memory of a fetch's ids is one
+// buffer, which is never reused.
+func (w *work) deriveID(e *event.Event) {
+	if cap(w.ids)-len(w.ids) < len(e.Ref.Topic)+48 {
+		w.ids = make([]byte, 0, max(4096, 2*len(e.Ref.Topic)))
+	}
+	start := len(w.ids)
+	w.ids = append(w.ids, e.Ref.Topic...)
+	w.ids = append(w.ids, '/')
+	w.ids = strconv.AppendInt(w.ids, int64(e.Ref.Partition), 10)
+	w.ids = append(w.ids, '/')
+	w.ids = strconv.AppendInt(w.ids, e.Ref.Offset, 10)
+	w.ids = append(w.ids, '/')
+	w.ids = strconv.AppendInt(w.ids, int64(e.Ref.Idx), 10)
+	e.SetString(event.FieldID, unsafe.String(&w.ids[start], len(w.ids)-start))
+}

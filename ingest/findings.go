@@ -1,0 +1,115 @@
+package ingest
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+)
+
+// Rule ids of the findings that ingest itself makes.
+const (
+	RuleDataGap    = "ingest.data_gap"
+	RuleNotAllowed = "ingest.not_allowed_here"
+	RuleOwnKey     = "ingest.own_key_in_event"
+)
+
+// leak is an own key that was found in a field of an event of the batch.
+type leak struct {
+	field event.Field
+	keyID string
+	index int
+}
+
+const day = event.Instant(24 * time.Hour)
+
+// gapFinding tells of offsets [from, to) that retention removed unread. reader
+// is who missed them: detection or storage.
+func gapFinding(p event.Partition, from, to int64, reader string, now event.Instant) finding.Finding {
+	group := []finding.Pair{{Field: "topic", Value: p.Topic}, {Field: "partition", Value: strconv.Itoa(int(p.ID))},
+		{Field: "from", Value: strconv.FormatInt(from, 10)}, {Field: "reader", Value: reader}}
+	verb := "analysed"
+	if reader == readerStore {
+		verb = "stored"
+	}
+	return finding.Finding{
+		ID: finding.MakeID(RuleDataGap, group, 0), RuleID: RuleDataGap, RuleName: "data_gap",
+		RuleTitle: "Records were removed by retention before they were read", Level: "high",
+		Kind: finding.DataGap, Severity: finding.Ticket,
+		Subject: finding.Subject{Field: "topic", Value: p.Topic}, Group: group,
+		First: now, Last: now, Fired: now, Count: uint64(max(0, to-from)),
+		Summary:    "Kafka's retention removed records before they were " + verb + "; what they said is lost.",
+		Resolution: "Raise the topic's retention above the longest outage to survive, and find out what kept the daemon or ClickHouse away for so long.",
+		Facts: []finding.Pair{{Field: "first_offset", Value: strconv.FormatInt(from, 10)},
+			{Field: "last_offset", Value: strconv.FormatInt(to-1, 10)}, {Field: "reader", Value: reader}},
+	}
+}
+
+// ownFindings are what a batch says about the topic itself: records that it may
+// not carry, and own keys in clear. seen holds what the partition has told
+// already this day; it is bounded by topics, fields and keys.
+func ownFindings(b *Batch, seen map[string]event.Instant) []finding.Finding {
+	var out []finding.Finding
+	for i := range b.Rejects {
+		r := &b.Rejects[i]
+		if r.Reason != ReasonNotAllowedHere || !fresh(seen, "field "+r.Field, r.ObservedAt) {
+			continue
+		}
+		out = append(out, notAllowedFinding(b.Partition, r))
+	}
+	for _, l := range b.leaks {
+		if e := &b.Events[l.index]; fresh(seen, "key "+l.keyID+e.Host, e.TS) {
+			out = append(out, leakFinding(b.Partition, l, e))
+		}
+	}
+	return out
+}
+
+// maxSeen bounds what a partition remembers of its own findings.
+const maxSeen = 1024
+
+func fresh(seen map[string]event.Instant, key string, at event.Instant) bool {
+	if last, ok := seen[key]; ok && at/day <= last/day {
+		return false
+	}
+	if len(seen) >= maxSeen {
+		clear(seen)
+	}
+	seen[key] = at
+	return true
+}
+
+func notAllowedFinding(p event.Partition, r *Reject) finding.Finding {
+	group := []finding.Pair{{Field: "topic", Value: p.Topic}, {Field: "field", Value: r.Field}}
+	start := r.ObservedAt / day * day
+	return finding.Finding{
+		ID: finding.MakeID(RuleNotAllowed, group, start), RuleID: RuleNotAllowed, RuleName: "not_allowed_here",
+		RuleTitle: "A topic carried records that it may not carry", Level: "medium",
+		Kind: finding.Other, Severity: finding.Ticket,
+		Subject: finding.Subject{Field: "topic", Value: p.Topic}, Group: group,
+		First: r.ObservedAt, Last: r.ObservedAt, Fired: r.ObservedAt, Count: 1,
+		Summary:    "A producer wrote records whose " + r.Field + " this topic is not configured for; they are in quarantine and were not believed.",
+		Resolution: "Find out who may write to the topic, and whether the configuration or the producer is wrong.",
+		Facts: []finding.Pair{{Field: "field", Value: r.Field}, {Field: "detail", Value: r.Detail},
+			{Field: "partition", Value: strconv.Itoa(int(r.Ref.Partition))}, {Field: "offset", Value: strconv.FormatInt(r.Ref.Offset, 10)}},
+		Evidence: []finding.Evidence{{Ref: r.Ref, TS: r.ObservedAt}},
+	}
+}
+
+func leakFinding(p event.Partition, l leak, e *event.Event) finding.Finding {
+	group := []finding.Pair{{Field: "key_id", Value: l.keyID}, {Field: "topic", Value: p.Topic}}
+	ev := finding.FromEvent(e)
+	return finding.Finding{
+		ID: finding.MakeID(RuleOwnKey, group, e.TS/day*day), RuleID: RuleOwnKey, RuleName: "own_key_in_event",
+		RuleTitle: "A server key stood in clear in an audit event", Level: "critical",
+		Kind: finding.SecretLeak, Severity: finding.Page,
+		Subject: finding.Subject{Network: ev.Network, Field: "key_id", Value: l.keyID}, Group: group,
+		First: e.TS, Last: e.TS, Fired: e.TS, Count: 1,
+		Summary:    "The value of one of our server keys was found in the field " + l.field.String() + " of an event; it was masked before anything was stored, but the topic holds it.",
+		Resolution: "Treat the key as known to everyone who can read the topic: rotate it, then find what wrote it.",
+		Playbook:   "rotate-server-key", Tags: []string{"attack.credential_access", "attack.t1552"},
+		Facts:    []finding.Pair{{Field: "field", Value: l.field.String()}, {Field: "host", Value: ev.Host}},
+		Evidence: []finding.Evidence{ev},
+	}
+}

@@ -1,0 +1,372 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/offset"
+	"github.com/keysentry/keysentry/event"
+)
+
+// Who reads a partition.
+const (
+	readerLive  = "detection"
+	readerStore = "storage"
+)
+
+// partition is the state of one assigned partition. One goroutine reads it for
+// detection, one feeds the writer; what both touch is atomic or in the handoff.
+type partition struct {
+	p   *Pipeline
+	id  event.Partition
+	log *slog.Logger
+
+	// Of the reader.
+	started   bool  // start positions are settled
+	filled    bool  // windows are filled
+	fillFrom  int64 // next offset to replay
+	pos       int64 // next offset to observe
+	clock     *Clock
+	pending   *pending // observed, but not yet delivered and handed over
+	seen      map[string]event.Instant
+	snapAfter event.Instant
+
+	// Of the store side.
+	assigned bool // the writer knows the partition
+
+	committed int64 // of the assignment
+	detected  int64 // of the assignment; below zero: unknown
+	ready     chan struct{}
+	h         *handoff
+
+	acked    atomic.Int64
+	livePos  atomic.Int64
+	end      atomic.Int64
+	isReady  atomic.Bool
+	snapshot atomic.Pointer[offset.Snapshot]
+	// storeClock is what the store side reads with; the reader renews it when it
+	// detaches.
+	storeClock atomic.Pointer[Clock]
+
+	lag, storeLag, detached prometheus.Gauge
+}
+
+// pending is a batch that detection has seen; what it found must be delivered
+// once, also when the delivery was interrupted.
+type pending struct {
+	batch     *Batch
+	findings  []finding.Finding
+	delivered bool
+}
+
+func newPartition(p *Pipeline, id event.Partition, committed int64, a Assignment) *partition {
+	n := strconv.Itoa(int(id.ID))
+	part := &partition{
+		p: p, id: id, log: p.Log.With("topic", id.Topic, "partition", id.ID),
+		committed: committed, detected: -1, ready: make(chan struct{}), seen: map[string]event.Instant{},
+		clock:    NewClock(p.cfg.ClockMaxHosts),
+		lag:      p.m.lag.WithLabelValues(id.Topic, n),
+		storeLag: p.m.storeLag.WithLabelValues(id.Topic, n),
+		detached: p.m.detached.WithLabelValues(id.Topic, n),
+	}
+	if d, ok := a.Detected[id]; ok {
+		part.detected = d
+	}
+	if s, ok := a.Clocks[id]; ok {
+		part.clock = RestoreClock(s, p.cfg.ClockMaxHosts)
+	}
+	return part
+}
+
+func (t *partition) status() Status {
+	s := Status{Partition: t.id, Live: t.livePos.Load(), Stored: t.acked.Load(), End: t.end.Load(), Ready: t.isReady.Load()}
+	if t.isReady.Load() {
+		s.Detached = t.h.reading()
+	}
+	return s
+}
+
+// close gives the partition up. No goroutine of it may be active.
+func (t *partition) close() {
+	if t.pending != nil {
+		t.pending.batch.Release()
+		t.pending = nil
+	}
+	if t.h != nil {
+		t.h.drop()
+	}
+	if t.assigned {
+		t.p.Writer.Revoke(t.id)
+		t.assigned = false
+	}
+}
+
+// start settles where reading begins. It is tried again until it succeeds or
+// ctx ends.
+func (t *partition) start(ctx context.Context, share int64) error {
+	if t.started {
+		return nil
+	}
+	if t.committed < 0 {
+		first, err := t.offsetAt(ctx, 0)
+		if err != nil {
+			return err
+		}
+		t.committed = first
+	}
+	if t.detected < 0 {
+		t.detected = t.committed
+	}
+	now := event.At(t.p.Now())
+	from, err := t.offsetAt(ctx, now.Add(-time.Duration(t.p.Detector.Lookback())))
+	if err != nil {
+		return err
+	}
+	t.fillFrom = max(from, t.detected-share)
+	t.pos = t.detected
+	t.storeClock.Store(t.copyClock())
+	t.acked.Store(t.committed)
+	t.livePos.Store(t.pos)
+	t.h = newHandoff(t.committed, t.pos)
+	t.started = true
+	return nil
+}
+
+// copyClock is a clock of its own for the store side, which reads at another
+// pace.
+func (t *partition) copyClock() *Clock {
+	from := max(t.clock.from, t.pos)
+	return RestoreClock(t.clock.est.Snapshot(from), t.p.cfg.ClockMaxHosts)
+}
+
+// read follows the partition for detection until ctx ends.
+func (t *partition) read(ctx context.Context, share int64) error {
+	if err := t.start(ctx, share); err != nil {
+		return unlessDone(ctx, err)
+	}
+	if err := t.fill(ctx); err != nil {
+		return unlessDone(ctx, err)
+	}
+	for ctx.Err() == nil {
+		if err := t.flush(ctx); err != nil {
+			return unlessDone(ctx, err)
+		}
+		if err := t.step(ctx); err != nil {
+			return unlessDone(ctx, err)
+		}
+	}
+	return nil
+}
+
+// fill re-reads what the windows need, silently, up to where detection had got.
+func (t *partition) fill(ctx context.Context) error {
+	for !t.filled && t.fillFrom < t.pos {
+		f, err := t.fetch(ctx, t.fillFrom)
+		if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
+			if gone.LogStart <= t.fillFrom {
+				return t.recreated(t.fillFrom, gone)
+			}
+			t.fillFrom = gone.LogStart
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if f.Next <= t.fillFrom {
+			if t.fillFrom >= f.HighWatermark {
+				break // detection was ahead of what the broker still has
+			}
+			continue
+		}
+		f.clip(t.pos)
+		b, err := t.p.Decoder.Decode(t.id, f, t.fillFrom, t.clock, event.At(t.p.Now()))
+		if err != nil {
+			return err
+		}
+		t.p.Detector.Replay(t.id, b.Events)
+		t.p.m.replayed.Add(float64(len(b.Events)))
+		t.fillFrom = b.Next
+		b.Release()
+	}
+	if !t.filled {
+		t.filled = true
+		t.isReady.Store(true)
+		close(t.ready)
+	}
+	return nil
+}
+
+// step reads once and shows the result to detection.
+func (t *partition) step(ctx context.Context) error {
+	f, err := t.fetch(ctx, t.pos)
+	if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
+		return t.skip(ctx, gone)
+	}
+	if err != nil {
+		return err
+	}
+	now := event.At(t.p.Now())
+	if f.Next > t.pos {
+		b, err := t.p.Decoder.Decode(t.id, f, t.pos, t.clock, now)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		found := t.p.Detector.Observe(t.id, b.Events)
+		t.p.m.observe.Observe(time.Since(began).Seconds())
+		t.pending = &pending{batch: b, findings: append(found, ownFindings(b, t.seen)...)}
+		t.pos = f.Next
+		t.checkpoint(now)
+		if err := t.flush(ctx); err != nil {
+			return err
+		}
+	}
+	t.end.Store(f.HighWatermark)
+	t.p.Detector.Progress(t.id, t.pos, f.HighWatermark, now)
+	t.lag.Set(float64(max(0, f.HighWatermark-t.pos)))
+	t.storeLag.Set(float64(max(0, f.HighWatermark-t.acked.Load())))
+	return nil
+}
+
+// skip moves past offsets that retention removed and says which.
+func (t *partition) skip(ctx context.Context, gone *OffsetGone) error {
+	if gone.LogStart <= t.pos {
+		return t.recreated(t.pos, gone)
+	}
+	t.p.m.lost.WithLabelValues(t.id.Topic, readerLive).Add(float64(gone.LogStart - t.pos))
+	now := event.At(t.p.Now())
+	t.log.Error("retention removed records before they were analysed", "from", t.pos, "to", gone.LogStart-1)
+	t.pending = &pending{
+		batch:    &Batch{Partition: t.id, First: t.pos, Next: gone.LogStart},
+		findings: []finding.Finding{gapFinding(t.id, t.pos, gone.LogStart, readerLive, now)},
+	}
+	t.pos = gone.LogStart
+	return t.flush(ctx)
+}
+
+// recreated is the error for a partition that ends before our position: going on
+// would give two records the same coordinates.
+func (t *partition) recreated(pos int64, gone *OffsetGone) error {
+	return fmt.Errorf("partition %s has no offset %d, its log starts at %d: was the topic deleted and made again? "+
+		"Consume it with a new group into a fresh database, or under a new topic name", t.id, pos, gone.LogStart)
+}
+
+// flush delivers what detection found and hands the batch to storage.
+func (t *partition) flush(ctx context.Context) error {
+	if t.pending == nil {
+		return nil
+	}
+	b := t.pending.batch
+	if !t.pending.delivered {
+		if err := t.p.Sink.Deliver(ctx, t.pending.findings, t.id, b.Next); err != nil {
+			return err
+		}
+		t.pending.delivered = true
+	}
+	t.pending = nil
+	t.livePos.Store(b.Next)
+	if t.h.offer(ctx, b, t.p.cfg.DetachAfter, func() bool { return !t.p.Writer.Healthy() }) {
+		t.storeClock.Store(t.copyClock())
+		t.p.m.detaches.Inc()
+		t.log.Warn("storage is behind: detection goes on alone, storage will read again", "from", t.h.position())
+	}
+	return nil
+}
+
+// checkpoint publishes the clock estimates once a minute.
+func (t *partition) checkpoint(now event.Instant) {
+	if now < t.snapAfter {
+		return
+	}
+	t.snapAfter = now.Add(time.Minute)
+	s := t.clock.est.Snapshot(max(t.clock.from, t.pos))
+	t.snapshot.Store(&s)
+}
+
+// Waiting after a failed fetch.
+const (
+	backoffMin = 100 * time.Millisecond
+	backoffMax = 2 * time.Second
+)
+
+// fetch reads from offset, as often as it takes. It fails with *OffsetGone, or
+// when ctx ends.
+func (t *partition) fetch(ctx context.Context, from int64) (*Fetched, error) {
+	var f *Fetched
+	err := t.retry(ctx, "fetch", func() (err error) {
+		f, err = t.p.Source.Fetch(ctx, t.id, from)
+		if err == nil && f.Next < from {
+			err = fmt.Errorf("the answer ends at %d, before the wanted offset %d", f.Next, from)
+		}
+		return err
+	})
+	return f, err
+}
+
+func (t *partition) offsetAt(ctx context.Context, at event.Instant) (int64, error) {
+	var o int64
+	err := t.retry(ctx, "list offsets", func() (err error) {
+		o, err = t.p.Source.OffsetAt(ctx, t.id, at)
+		return err
+	})
+	return o, err
+}
+
+// retry repeats f with growing pauses until it succeeds, finds its offset gone,
+// or ctx ends. The first failure in a row is logged.
+func (t *partition) retry(ctx context.Context, what string, f func() error) error {
+	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
+		err := f()
+		if gone := (*OffsetGone)(nil); err == nil || errors.As(err, &gone) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		t.p.m.fetchErrors.WithLabelValues(t.id.Topic).Inc()
+		if wait == backoffMin {
+			t.log.Warn(what+" failed; trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// unlessDone is err, or nil when it only says that ctx ended.
+func unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// clip forgets what lies at or above offset to.
+func (f *Fetched) clip(to int64) {
+	if f.Next <= to {
+		return
+	}
+	n := len(f.Records)
+	for n > 0 && f.Records[n-1].Offset >= to {
+		n--
+	}
+	f.Records = f.Records[:n]
+	kept := f.Unreadable[:0]
+	for _, u := range f.Unreadable {
+		if u.To = min(u.To, to); u.From < u.To {
+			kept = append(kept, u)
+		}
+	}
+	f.Unreadable = kept
+	f.Next = to
+}

@@ -1,0 +1,142 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+)
+
+// store feeds the writer until run ends, and then what is queued, until drain
+// ends. It reads the partition itself while detection is ahead.
+func (t *partition) store(run, drain context.Context) error {
+	select {
+	case <-run.Done():
+		return nil
+	case <-t.ready:
+	}
+	if err := t.assignWriter(run); err != nil {
+		return unlessDone(run, err)
+	}
+	for {
+		task, ok := t.h.next()
+		t.detached.Set(gauge(t.h.reading()))
+		var err error
+		switch {
+		case ok && task.batch != nil:
+			if err = t.append(drain, task.batch); err == nil {
+				t.h.done(task.batch.Next, true)
+			}
+		case run.Err() != nil:
+			return t.awaitAcks(drain)
+		case ok:
+			err = t.catchUp(run, drain, task)
+		default:
+			select {
+			case <-run.Done():
+			case <-t.h.wake:
+			}
+		}
+		if err != nil {
+			return unlessDone(run, err)
+		}
+	}
+}
+
+func gauge(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// assignWriter tells the writer about the partition, as often as it takes.
+func (t *partition) assignWriter(ctx context.Context) error {
+	if t.assigned {
+		return nil
+	}
+	err := t.retry(ctx, "reading what is stored already", func() error {
+		return t.p.Writer.Assign(ctx, t.id, t.committed)
+	})
+	t.assigned = err == nil
+	return err
+}
+
+// append hands one batch to the writer; on success it is the writer's.
+func (t *partition) append(ctx context.Context, b *Batch) error {
+	return t.p.Writer.Append(ctx, b, t.ack)
+}
+
+// ack is called by the writer when everything below next is durable.
+func (t *partition) ack(next int64) {
+	for {
+		old := t.acked.Load()
+		if next <= old || t.acked.CompareAndSwap(old, next) {
+			signal(t.h.wake)
+			return
+		}
+	}
+}
+
+// awaitAcks waits until everything handed over is durable.
+func (t *partition) awaitAcks(drain context.Context) error {
+	for t.acked.Load() < t.h.position() {
+		select {
+		case <-drain.Done():
+			return nil
+		case <-t.h.wake:
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// catchUp reads one piece of [pos, catchTo) again and hands it over. Causes are
+// decided anew, without the state that the live decision had.
+func (t *partition) catchUp(run, drain context.Context, task task) error {
+	f, err := t.fetch(run, task.pos)
+	if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
+		return t.skipStored(drain, task, gone)
+	}
+	if err != nil {
+		return err
+	}
+	if f.Next == task.pos {
+		return nil
+	}
+	f.clip(task.catchTo)
+	b, err := t.p.Decoder.Decode(t.id, f, task.pos, t.storeClock.Load(), event.At(t.p.Now()))
+	if err != nil {
+		return err
+	}
+	t.p.Detector.Diagnose(b.Events)
+	t.p.m.rediagnosed.Add(float64(len(b.Events)))
+	next := b.Next
+	if err := t.append(run, b); err != nil {
+		b.Release()
+		return err
+	}
+	t.h.done(next, false)
+	return nil
+}
+
+// skipStored moves storage past offsets that retention removed and says which.
+func (t *partition) skipStored(ctx context.Context, task task, gone *OffsetGone) error {
+	if gone.LogStart <= task.pos {
+		return t.recreated(task.pos, gone)
+	}
+	t.p.m.lost.WithLabelValues(t.id.Topic, readerStore).Add(float64(gone.LogStart - task.pos))
+	t.log.Error("retention removed records before they were stored", "from", task.pos, "to", gone.LogStart-1)
+	found := []finding.Finding{gapFinding(t.id, task.pos, gone.LogStart, readerStore, event.At(t.p.Now()))}
+	if err := t.p.Sink.Deliver(ctx, found, event.Partition{}, 0); err != nil {
+		return err
+	}
+	b := &Batch{Partition: t.id, First: task.pos, Next: gone.LogStart}
+	if err := t.append(ctx, b); err != nil {
+		return err
+	}
+	t.h.done(gone.LogStart, false)
+	return nil
+}
