@@ -1,0 +1,287 @@
+package correlate
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+)
+
+// obs is one observation: one record under one rule and group.
+type obs struct {
+	ts   event.Instant
+	off  int64
+	part int32 // place in Correlator.parts
+	idx  int32
+	mask uint64 // inputs that it matched
+	// val is the hash of the counted value, or the bits of the measured one.
+	val uint64
+	// carried are values of the record that a correlation of correlations wants.
+	carried *carried
+}
+
+// group is one group of one rule.
+type group struct {
+	key  string
+	s    *spec
+	w    window
+	fwd  *forwardWindow
+	ep   *episode // the open episode, or the last one
+	fire []fired  // known to have fired, not yet reached in order
+
+	newest  event.Instant // newest ts that arrived
+	judged  event.Instant // newest ts that was judged
+	carried *carried      // of the observation taken in last
+	refs    []ref         // ring, oldest at refAt once full
+	chart   *chart
+
+	bytes   int32
+	slot    int32         // place in spec.slab
+	pending int32         // observations that wait for the watermark
+	due     event.Instant // of the timer; 0 for none
+	ties    uint32
+	refAt   uint8
+	dead    bool
+	queued  bool // in Correlator.toJudge
+	live    bool // one of the observations to be judged is not silent
+}
+
+// ref is a reference to an event, in few bytes.
+type ref struct {
+	ts   event.Instant
+	off  int64
+	part int32
+	idx  int32
+}
+
+const (
+	groupBytes = 192 + 48 // the struct, its place in map and slab
+	refBytes   = 24
+)
+
+// remember keeps o as evidence.
+func (g *group) remember(o *obs) {
+	r := ref{o.ts, o.off, o.part, o.idx}
+	switch {
+	case len(g.refs) < finding.MaxEvidence:
+		g.refs = append(g.refs, r)
+	default:
+		g.refs[g.refAt] = r
+		g.refAt = uint8((int(g.refAt) + 1) % finding.MaxEvidence)
+	}
+	if g.s.need > 1 || g.s.typ != "event_count" {
+		if g.chart == nil && len(g.refs) >= chartFrom {
+			g.chart = newChart(g.s.span)
+			for _, r := range g.refs[:len(g.refs)-1] {
+				g.chart.add(r.ts)
+			}
+		}
+		if g.chart != nil {
+			g.chart.add(o.ts)
+		}
+	}
+}
+
+// size is the estimated memory of the group.
+func (g *group) size() int32 {
+	n := groupBytes + len(g.key) + cap(g.refs)*refBytes
+	if g.w != nil {
+		n += g.w.size()
+	}
+	if g.fwd != nil {
+		n += g.fwd.size()
+	}
+	if g.chart != nil {
+		n += chartBytes
+	}
+	if g.ep != nil {
+		n += episodeBytes
+	}
+	return int32(n)
+}
+
+// expired reports whether the group can matter no more once the watermark is w.
+func (g *group) expired(w event.Instant) bool {
+	if g.pending > 0 || g.queued || g.newest+g.s.hold >= w {
+		return false
+	}
+	return g.ep == nil || g.ep.closed && g.ep.last+g.s.hold < w
+}
+
+// lookup finds or makes the group of key.
+func (c *Correlator) lookup(s *spec, key []byte) *group {
+	if g := s.groups[string(key)]; g != nil {
+		return g
+	}
+	if len(s.groups) >= c.cfg.MaxGroups {
+		c.evict(s)
+	}
+	c.sweep(s, 2)
+	g := &group{key: string(key), s: s, slot: int32(len(s.slab)), newest: never, judged: never}
+	if s.forward {
+		g.fwd = newForward(s)
+	} else {
+		g.w = newWindow(s)
+	}
+	if r := s.restored[g.key]; r != nil {
+		g.fire = r
+		delete(s.restored, g.key)
+	}
+	s.groups[g.key] = g
+	s.slab = append(s.slab, g)
+	c.stats.Groups++
+	c.weigh(g)
+	return g
+}
+
+// weigh updates the estimate of g's memory.
+func (c *Correlator) weigh(g *group) {
+	n := g.size()
+	d := int64(n - g.bytes)
+	g.bytes = n
+	g.s.bytes += d
+	c.stats.Bytes += d
+}
+
+// sweep looks at n groups of s and drops the expired ones.
+func (c *Correlator) sweep(s *spec, n int) {
+	for ; n > 0 && len(s.slab) > 0; n-- {
+		if s.hand >= len(s.slab) {
+			s.hand = 0
+		}
+		g := s.slab[s.hand]
+		if g.expired(c.watermark) {
+			c.stats.Expired++
+			c.drop(g)
+			continue
+		}
+		s.hand++
+	}
+}
+
+// evictSample is how many groups are compared to find one that was long unused.
+const evictSample = 16
+
+// evict makes room for one group of s: expired ones go first, else the one
+// longest without an event of a sample.
+func (c *Correlator) evict(s *spec) {
+	before := len(s.slab)
+	c.sweep(s, evictSample)
+	if len(s.slab) < before || before == 0 {
+		return
+	}
+	var oldest *group
+	for i := range min(evictSample, len(s.slab)) {
+		g := s.slab[(s.hand+i)%len(s.slab)]
+		if oldest == nil || g.newest < oldest.newest {
+			oldest = g
+		}
+	}
+	c.stats.Evicted++
+	c.end(oldest)
+	c.drop(oldest)
+}
+
+// shrink brings the memory of all groups below the limit, largest rule first.
+func (c *Correlator) shrink() {
+	for c.stats.Bytes > c.cfg.MaxBytes {
+		big := slices.MaxFunc(c.specs, func(a, b *spec) int { return int((a.bytes - b.bytes) >> 3) })
+		if len(big.slab) == 0 {
+			return
+		}
+		for range evictSample {
+			c.evict(big)
+		}
+	}
+}
+
+// drop removes a group.
+func (c *Correlator) drop(g *group) {
+	s := g.s
+	delete(s.groups, g.key)
+	last := len(s.slab) - 1
+	s.slab[g.slot] = s.slab[last]
+	s.slab[g.slot].slot = g.slot
+	s.slab[last] = nil
+	s.slab = s.slab[:last]
+	g.dead = true
+	s.bytes -= int64(g.bytes)
+	c.stats.Bytes -= int64(g.bytes)
+	c.stats.Groups--
+}
+
+// chart counts the events of a group in buckets, for the finding's picture.
+type chart struct {
+	bucket event.Instant
+	last   int64 // number of the newest bucket
+	counts [chartBuckets]uint32
+}
+
+const (
+	chartBuckets = 40 // two timespans
+	chartFrom    = 4  // events before a chart is worth its memory
+	chartBytes   = 16 + 4*chartBuckets
+)
+
+func newChart(span event.Instant) *chart {
+	return &chart{bucket: max(span/(chartBuckets/2), 1)}
+}
+
+func (h *chart) add(ts event.Instant) {
+	n := int64(ts / h.bucket)
+	if h.last == 0 {
+		h.last = n
+	}
+	for ; h.last < n; h.last++ {
+		if n-h.last > chartBuckets {
+			h.counts = [chartBuckets]uint32{}
+			h.last = n
+			break
+		}
+		h.counts[(h.last+1)%chartBuckets] = 0
+	}
+	if n > h.last-chartBuckets && n >= 0 {
+		h.counts[n%chartBuckets]++
+	}
+}
+
+// series is the chart as part of a finding.
+func (h *chart) series() finding.Series {
+	if h == nil {
+		return finding.Series{}
+	}
+	s := finding.Series{Start: event.Instant(h.last-chartBuckets+1) * h.bucket, Bucket: int64(h.bucket),
+		Counts: make([]float64, 0, chartBuckets)}
+	for i := h.last - chartBuckets + 1; i <= h.last; i++ {
+		s.Counts = append(s.Counts, float64(h.counts[((i%chartBuckets)+chartBuckets)%chartBuckets]))
+	}
+	return s
+}
+
+// carried are values of one record, by slot.
+type carried struct {
+	slots  []int
+	values []string
+	has    []bool
+}
+
+func carry(slots []int, v Values) *carried {
+	x := &carried{slots: slots, values: make([]string, len(slots)), has: make([]bool, len(slots))}
+	for i, slot := range slots {
+		t, ok := v.Text(slot)
+		x.values[i], x.has[i] = strings.Clone(t), ok
+	}
+	return x
+}
+
+func (x *carried) text(slot int) (string, bool) {
+	if x == nil {
+		return "", false
+	}
+	i := slices.Index(x.slots, slot)
+	if i < 0 {
+		return "", false
+	}
+	return x.values[i], x.has[i]
+}
