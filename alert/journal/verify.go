@@ -95,9 +95,9 @@ type checked struct {
 type verifier struct {
 	report   *Report
 	records  []checked
-	byHash   map[string]int // good records by hash: the first of each
-	isHead   map[string]bool // hashes that the walk followed
-	followed map[string]bool // hashes that a followed record names as the one before
+	byHash   map[string]int   // good records by hash: the first of each
+	isHead   map[string]bool  // hashes that the walk followed
+	followed map[string]bool  // hashes that a followed record names as the one before
 	accepted map[int64]string // hash by number, of what the walk followed
 	broken   map[int64]bool   // numbers whose record is changed or forged
 	at       Head

@@ -81,7 +81,6 @@ type Decoder struct {
 // run is the state of one call of Decode.
 type run struct {
 	from    int64 // records below it are trimmed
-	limit   int64 // batches at or above it are not read (the last stable offset)
 	out     Decoded
 	pending []Aborted
 	aborted map[int64]bool // producers whose transaction is being skipped
@@ -111,7 +110,9 @@ func (d Decoder) Decode(res *FetchResponse, from int64, visit func(*Record)) Dec
 			break
 		}
 		if size > len(b) {
-			r.out.Cut, r.out.Need = r.out.Next == from && len(r.out.Gaps) == 0, size
+			if r.out.Next == from {
+				r.out.Cut, r.out.Need = true, size
+			}
 			break
 		}
 		rest := b[size:]

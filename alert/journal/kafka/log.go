@@ -86,6 +86,7 @@ type Log struct {
 	subs []func(journal.Record)
 
 	requests chan *request
+	ended    chan struct{} // closed when Run is over
 
 	mu      sync.Mutex
 	chain   *journal.Chain
@@ -94,7 +95,6 @@ type Log struct {
 	pending *pending
 	leading bool
 	epoch   int64
-	ended   bool
 }
 
 // New prepares a Log; it does not connect.
@@ -112,6 +112,7 @@ func New(cfg Config, deps Deps) (*Log, error) {
 		cfg: cfg, deps: deps, log: deps.Log,
 		met:      newLogMetrics(metrics.OrNew(deps.Metrics)),
 		requests: make(chan *request),
+		ended:    make(chan struct{}),
 		chain:    journal.NewChain(deps.Key),
 		moved:    make(chan struct{}),
 	}, nil
@@ -158,15 +159,14 @@ func (l *Log) CaughtUp(ctx context.Context) error {
 	}
 	for {
 		l.mu.Lock()
-		next, moved, ended := l.next, l.moved, l.ended
+		next, moved := l.next, l.moved
 		l.mu.Unlock()
 		if next >= end {
 			return nil
 		}
-		if ended {
-			return errEnded
-		}
 		select {
+		case <-l.ended:
+			return errEnded
 		case <-ctx.Done():
 			return fmt.Errorf("journal: read %d of %d: %w", next, end, ctx.Err())
 		case <-moved:
@@ -183,11 +183,8 @@ func (l *Log) Run(ctx context.Context) error {
 	var writer sync.WaitGroup
 	writer.Go(func() { l.writeLoop(ctx) })
 	err := l.tail(ctx)
-	l.mu.Lock()
-	l.ended = true
-	l.lose()
-	l.wake()
-	l.mu.Unlock()
+	close(l.ended)
+	l.StepDown()
 	cancel()
 	writer.Wait()
 	return err
@@ -244,7 +241,7 @@ func (l *Log) take(raw journal.Raw) {
 	if err == nil {
 		err = l.chain.Accept(r)
 	}
-	if err == nil && r.Kind == journal.KindTookOver && l.leading && l.epoch != r.Offset {
+	if err == nil && r.Kind == journal.KindTookOver && l.leading && (l.pending == nil || !l.pending.owns(r)) {
 		l.lose()
 		l.log.Warn("another process took the journal over", "offset", r.Offset)
 	}

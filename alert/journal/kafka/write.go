@@ -60,16 +60,12 @@ func (l *Log) TakeOver(ctx context.Context, now event.Instant, t journal.TookOve
 }
 
 func (l *Log) submit(ctx context.Context, r *request) ([]journal.Record, error) {
-	l.mu.Lock()
-	ended := l.ended
-	l.mu.Unlock()
-	if ended {
-		return nil, errEnded
-	}
 	timer := time.NewTimer(l.cfg.AppendTimeout)
 	defer timer.Stop()
 	select {
 	case l.requests <- r:
+	case <-l.ended:
+		return nil, errEnded
 	case <-ctx.Done():
 		return nil, fmt.Errorf("journal: not written: %w", ctx.Err())
 	case <-timer.C:
@@ -257,6 +253,12 @@ func (l *Log) await(ctx context.Context, p *pending) error {
 	}
 }
 
+// owns reports whether r is a record of the batch.
+func (p *pending) owns(r journal.Record) bool {
+	i := r.N - p.first
+	return i >= 0 && i < int64(len(p.records)) && p.records[i].Hash == r.Hash
+}
+
 // result is that of a closed done; closing it came after lost was set.
 func (p *pending) result() error {
 	if p.lost {
@@ -275,8 +277,6 @@ func (l *Log) finish(p *pending, err error) {
 	case err == nil && p.reqs[0].takeOver:
 		l.leading, l.epoch = true, p.records[0].Offset
 		l.met.leading.Set(1)
-	case err == nil && !l.leading:
-		// StepDown came in between. The records are accepted all the same.
 	}
 	l.mu.Unlock()
 	records := p.records
