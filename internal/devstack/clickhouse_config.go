@@ -19,7 +19,6 @@ import (
 // configured), as they would write beside every measurement.
 var serverConfig = template.Must(template.New("config").Funcs(template.FuncMap{"x": xmlText}).Parse(`<clickhouse>
   <display_name>{{x .Name}}</display_name>
-  <logger><level>warning</level><console>true</console></logger>
   <path>{{x .Dir}}/</path>
   <tmp_path>{{x .Dir}}/tmp/</tmp_path>
   <user_files_path>{{x .Dir}}/user_files/</user_files_path>
@@ -33,7 +32,7 @@ var serverConfig = template.Must(template.New("config").Funcs(template.FuncMap{"
   <mark_cache_size>268435456</mark_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
   <max_concurrent_queries>200</max_concurrent_queries>
-  <shutdown_wait_unfinished>5</shutdown_wait_unfinished>
+  <shutdown_wait_unfinished>1</shutdown_wait_unfinished>
   <remote_servers replace="true">
 {{- range $name, $shards := .Clusters}}
     <{{$name}}>

@@ -70,25 +70,29 @@ func (l Listener) validate() error {
 // writeProperties writes server.properties for this start and returns its path.
 func (k *ApacheKafka) writeProperties(o ApacheOptions) (string, error) {
 	props := map[string]string{
-		"process.roles":                            "broker,controller",
-		"node.id":                                  "1",
-		"controller.quorum.voters":                 "1@" + hostPort(k.ports.controller),
-		"controller.listener.names":                "CONTROLLER",
-		"inter.broker.listener.name":               "PLAINTEXT",
-		"log.dirs":                                 k.logDir(),
-		"num.partitions":                           "1",
-		"auto.create.topics.enable":                "false",
-		"offsets.topic.num.partitions":             "5",
-		"offsets.topic.replication.factor":         "1",
-		"transaction.state.log.num.partitions":     "5",
-		"transaction.state.log.replication.factor": "1",
-		"transaction.state.log.min.isr":            "1",
+		"process.roles":                                    "broker,controller",
+		"node.id":                                          "1",
+		"controller.quorum.voters":                         "1@" + hostPort(k.ports.controller),
+		"controller.listener.names":                        "CONTROLLER",
+		"inter.broker.listener.name":                       "PLAINTEXT",
+		"log.dirs":                                         k.logDir(),
+		"num.partitions":                                   "1",
+		"auto.create.topics.enable":                        "false",
+		"offsets.topic.num.partitions":                     "5",
+		"offsets.topic.replication.factor":                 "1",
+		"transaction.state.log.num.partitions":             "5",
+		"transaction.state.log.replication.factor":         "1",
+		"transaction.state.log.min.isr":                    "1",
 		"share.coordinator.state.topic.replication.factor": "1",
 		"share.coordinator.state.topic.min.isr":            "1",
 		"group.initial.rebalance.delay.ms":                 "0",
-		"num.network.threads":                              "2",
-		"num.io.threads":                                   "4",
-		"log.cleaner.dedupe.buffer.size":                   "16777216",
+		// A killed broker's registration stands until its session ends; the
+		// default of 9 s would be the time of each restart after a kill.
+		"broker.session.timeout.ms":      "3000",
+		"broker.heartbeat.interval.ms":   "500",
+		"num.network.threads":            "2",
+		"num.io.threads":                 "4",
+		"log.cleaner.dedupe.buffer.size": "16777216",
 	}
 	listeners := []string{"PLAINTEXT://" + hostPort(k.ports.plain), "CONTROLLER://" + hostPort(k.ports.controller)}
 	protocols := []string{"PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT"}
