@@ -373,7 +373,7 @@ func (c *call) escrow(ctx context.Context) string {
 	if c.r.deps.Escrow == nil {
 		return "The new key is only in the memory of this process (no escrow is configured): do not restart it. "
 	}
-	where, err := c.r.deps.Escrow.Deposit(ctx, c.run.planned.RunID, k.Value)
+	where, err := c.r.deps.Escrow.Deposit(ctx, c.run.planned.RunID+"-"+k.ID, k.Value)
 	if err != nil {
 		c.r.log.Error("escrow failed", "run", c.run.planned.RunID, "err", err)
 		return "The new key is only in the memory of this process (the escrow failed): do not restart it. "

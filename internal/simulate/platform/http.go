@@ -81,6 +81,8 @@ func (p *Platform) faulty(op Op, next http.HandlerFunc) http.HandlerFunc {
 		case "":
 			next(w, r)
 		case Hang:
+			// Only with the body read does the server notice that the client left.
+			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16))
 			t := time.NewTimer(p.cfg.HangFor)
 			defer t.Stop()
 			select {
