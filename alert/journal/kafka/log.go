@@ -84,6 +84,8 @@ type Log struct {
 	log  *slog.Logger
 	met  *logMetrics
 	subs []func(journal.Record)
+	// produce is Wire.Produce; a test loses its answers.
+	produce func(ctx context.Context, topic string, partition int32, batch []byte) (int64, error)
 
 	requests chan *request
 	ended    chan struct{} // closed when Run is over
@@ -110,6 +112,7 @@ func New(cfg Config, deps Deps) (*Log, error) {
 	}
 	return &Log{
 		cfg: cfg, deps: deps, log: deps.Log,
+		produce:  deps.Wire.Produce,
 		met:      newLogMetrics(metrics.OrNew(deps.Metrics)),
 		requests: make(chan *request),
 		ended:    make(chan struct{}),

@@ -222,7 +222,7 @@ func (l *Log) commit(ctx context.Context, p *pending) error {
 	unknown := false
 	backoff := 50 * time.Millisecond
 	for {
-		_, err := l.deps.Wire.Produce(ctx, l.deps.Topic, 0, bytes)
+		_, err := l.produce(ctx, l.deps.Topic, 0, bytes)
 		if err == nil {
 			return l.await(ctx, p)
 		}

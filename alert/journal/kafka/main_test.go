@@ -1,0 +1,9 @@
+package kafkajournal
+
+import (
+	"testing"
+
+	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
+)
+
+func TestMain(m *testing.M) { devstacktest.Main(m) }
