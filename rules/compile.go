@@ -53,6 +53,9 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 	l.compileDetections()
 	l.applyFilters()
 	l.compileCorrelations()
+	for _, f := range opt.Fields {
+		l.low.slots.of(f)
+	}
 	l.set.program = compile(l.set, g, l.low.slots, opt)
 	order := map[string]int{}
 	for i, f := range files {

@@ -28,6 +28,8 @@ type Options struct {
 	LogSource map[string]string
 	// AnyLogSource makes MatchEvent try every rule whatever its logsource.
 	AnyLogSource bool
+	// Fields are read beside those that rules name, for Program.Slot.
+	Fields []string
 	// Layout of the records.
 	Layout Layout
 	// NoIndex evaluates every rule on every record: slow, for tests of the index.

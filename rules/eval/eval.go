@@ -1,0 +1,280 @@
+// Package eval runs rules over a file of records, the way `keysentry rules eval`
+// does: the production matcher and the production correlator, one JSON object
+// per match or finding. The input is read as a stream; memory holds the windows
+// of the correlations and one record.
+package eval
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/rules"
+)
+
+// Options of a run.
+type Options struct {
+	Rules []rules.File
+	// Fields translates the rules' field names to paths of the records, for
+	// sources that rules name differently. The zero value takes them as written.
+	Fields rules.Mapping
+	// Decode turns one input record into canonical events; the rules then speak of
+	// event fields. Nil evaluates the raw JSON (`--mapping none`).
+	Decode func(raw []byte) ([]event.Event, error)
+	// TimeField holds the time of a raw record: RFC 3339, or seconds or
+	// milliseconds since 1970. Empty means "time".
+	TimeField string
+	// Lateness is the allowed lateness.
+	Lateness time.Duration
+	// LogSource restricts the rules; empty applies all.
+	LogSource map[string]string
+	// Placeholders are the values of %name%.
+	Placeholders map[string][]string
+	// Diagnostics gets what the load has to say; nil drops it.
+	Diagnostics func(rules.Diagnostic)
+}
+
+// Line is one line of the output.
+type Line struct {
+	Kind      string            `json:"kind"` // match or finding
+	RuleID    string            `json:"rule_id"`
+	RuleName  string            `json:"rule_name"`
+	RuleTitle string            `json:"rule_title"`
+	Level     string            `json:"level"`
+	Time      string            `json:"time"` // RFC 3339; empty when the record has none
+	Group     map[string]string `json:"group"`
+	Events    []int64           `json:"events"` // indexes into the input, from 0
+	Value     float64           `json:"value"`
+}
+
+// Stats says what happened to the input.
+type Stats struct {
+	Events    int64 // records read
+	Matches   int64
+	Findings  int64
+	Errors    int // documents left out
+	NoTime    int64
+	TooLate   uint64
+	Undecoded int64
+}
+
+// ErrRules is returned when at least one rule document has an error. The others
+// were evaluated.
+var ErrRules = errors.New("some rules have errors")
+
+// Run evaluates in and writes lines to out, each as soon as it is known.
+func Run(ctx context.Context, opt Options, in io.Reader, out io.Writer) (Stats, error) {
+	r, err := newRun(opt, out)
+	if err != nil {
+		return Stats{}, err
+	}
+	for s := newSplitter(in); ; {
+		if err := ctx.Err(); err != nil {
+			return r.stats, err
+		}
+		raw, err := s.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return r.stats, fmt.Errorf("record %d: %w", r.stats.Events, err)
+		}
+		if err := r.record(raw); err != nil {
+			return r.stats, fmt.Errorf("record %d: %w", r.stats.Events, err)
+		}
+	}
+	if err := r.findings(r.corr.Advance(math.MaxInt64, r.fired[:0])); err != nil {
+		return r.stats, err
+	}
+	r.stats.TooLate = r.corr.Stats().TooLate
+	if r.stats.Errors > 0 {
+		return r.stats, ErrRules
+	}
+	return r.stats, nil
+}
+
+// run is the state of one run.
+type run struct {
+	opt    Options
+	set    *rules.Set
+	m      *rules.Matcher
+	corr   *correlate.Correlator
+	enc    *json.Encoder
+	time   int // slot of the time field
+	newest event.Instant
+	hits   []int32
+	fired  []correlate.Firing
+	stats  Stats
+}
+
+func newRun(opt Options, out io.Writer) (*run, error) {
+	if opt.TimeField == "" {
+		opt.TimeField = "time"
+	}
+	load := rules.Options{Mapping: opt.Fields, Placeholders: opt.Placeholders, LogSource: opt.LogSource, AnyLogSource: true}
+	if opt.Decode != nil {
+		load.Layout = rules.LayoutEvent
+	} else {
+		load.Fields = []string{opt.TimeField}
+	}
+	r := &run{opt: opt, enc: json.NewEncoder(out), newest: math.MinInt64}
+	r.enc.SetEscapeHTML(false)
+	set, diags := rules.Load(opt.Rules, load)
+	for _, d := range diags {
+		if d.Severity == rules.Error {
+			r.stats.Errors++
+		}
+		if opt.Diagnostics != nil {
+			opt.Diagnostics(d)
+		}
+	}
+	if len(set.Rules) == 0 {
+		return nil, errors.New("no rule could be loaded")
+	}
+	cfg := correlate.DefaultConfig()
+	cfg.Standalone, cfg.Lateness = false, opt.Lateness
+	r.set, r.corr = set, correlate.New(set, cfg)
+	for _, err := range r.corr.Problems() {
+		r.stats.Errors++
+		if opt.Diagnostics != nil {
+			opt.Diagnostics(rules.Diagnostic{Code: rules.CodeCorrelation, Severity: rules.Error, Message: err.Error()})
+		}
+	}
+	r.m = rules.NewMatcher(set.Program())
+	r.time = set.Program().Slot(opt.TimeField)
+	return r, nil
+}
+
+// record evaluates one input record.
+func (r *run) record(raw []byte) error {
+	idx := r.stats.Events
+	if r.opt.Decode == nil {
+		hits, err := r.m.MatchJSON(raw, r.hits[:0])
+		if err != nil {
+			return err
+		}
+		r.hits = hits
+		text, _ := r.m.Text(r.time)
+		ts, ok := ParseTime(text)
+		if err := r.judge(correlate.Input{Matched: hits, Values: r.m, TS: ts, Ref: event.Ref{Offset: idx}}, ok); err != nil {
+			return err
+		}
+		r.stats.Events++
+		return nil
+	}
+	events, err := r.opt.Decode(raw)
+	if err != nil {
+		r.stats.Undecoded++
+	}
+	for i := range events {
+		e := &events[i]
+		if e.TS == 0 {
+			e.TS = e.Time
+		}
+		r.hits = r.m.MatchEvent(e, r.hits[:0])
+		in := correlate.Input{Matched: r.hits, Values: r.m, Event: e, TS: e.TS, Ref: event.Ref{Offset: idx, Idx: int32(i)}}
+		if err := r.judge(in, e.TS != 0); err != nil {
+			return err
+		}
+	}
+	r.stats.Events++
+	return nil
+}
+
+// judge writes the matches of a record and correlates it.
+func (r *run) judge(in correlate.Input, hasTime bool) error {
+	when := ""
+	if hasTime {
+		when = in.TS.Time().Format(time.RFC3339Nano)
+	} else {
+		r.stats.NoTime++
+	}
+	for _, h := range in.Matched {
+		rule := r.set.Rules[h]
+		if rule.Inner {
+			continue
+		}
+		r.stats.Matches++
+		if err := r.write("match", &rule.Meta, Line{Time: when, Group: map[string]string{}, Events: []int64{in.Ref.Offset}, Value: 1}); err != nil {
+			return err
+		}
+	}
+	if !hasTime {
+		return nil // it has no place in any window
+	}
+	r.fired = r.corr.Observe(in, r.fired[:0])
+	if in.TS > r.newest {
+		r.newest = in.TS
+		r.fired = r.corr.Advance(r.newest.Add(-r.opt.Lateness), r.fired)
+	}
+	return r.findings(r.fired)
+}
+
+func (r *run) findings(list []correlate.Firing) error {
+	for i := range list {
+		f := &list[i]
+		l := Line{Time: f.Fired.Time().Format(time.RFC3339Nano), Group: map[string]string{}, Value: f.Value, Events: []int64{}}
+		for _, p := range f.Group {
+			l.Group[p.Field] = p.Value
+		}
+		for _, ref := range f.Refs {
+			l.Events = append(l.Events, ref.Offset)
+		}
+		r.stats.Findings++
+		if err := r.write("finding", f.Meta(), l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) write(kind string, m *rules.Meta, l Line) error {
+	l.Kind, l.RuleID, l.RuleName, l.RuleTitle, l.Level = kind, m.ID, m.Name, m.Title, m.Level
+	if err := r.enc.Encode(l); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// ParseTime reads a time as records have it: RFC 3339 (a space may stand for the
+// T, and a missing zone means UTC), or a number of seconds since 1970, from 1e11
+// on of milliseconds.
+func ParseTime(s string) (event.Instant, bool) {
+	if s == "" {
+		return 0, false
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		switch {
+		case n > 9_000_000_000_000 || n < -9_000_000_000:
+			return 0, false
+		case n >= 1e11:
+			return event.Instant(n * int64(time.Millisecond)), true
+		}
+		return event.Instant(n * int64(time.Second)), n != 0
+	}
+	if f, err := strconv.ParseFloat(s, 64); err == nil {
+		if f >= 1e11 {
+			f /= 1000
+		}
+		if f != f || f < -9e9 || f > 9e9 {
+			return 0, false
+		}
+		whole, frac := math.Modf(f)
+		return event.Instant(int64(whole)*int64(time.Second) + int64(math.Round(frac*1e6))*1000), true
+	}
+	s = strings.Replace(s, " ", "T", 1)
+	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {
+		if t, err := time.Parse(form, s); err == nil {
+			return event.At(t), true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,158 @@
+package eval
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/keysentry/keysentry/rules"
+)
+
+const spike = `title: Denied
+name: denied
+logsource: {product: x}
+detection:
+  sel: {action: denied}
+  condition: sel
+---
+title: Spike
+name: spike
+level: high
+correlation:
+  type: event_count
+  rules: [denied]
+  group-by: [src.ip]
+  timespan: 1m
+  condition: {gte: 3}
+---
+title: Root
+name: root
+logsource: {product: x}
+detection:
+  sel: {user: root}
+  condition: sel
+`
+
+func lines(t *testing.T, opt Options, in string) ([]Line, Stats, error) {
+	t.Helper()
+	var out bytes.Buffer
+	stats, err := Run(context.Background(), opt, iotest.OneByteReader(strings.NewReader(in)), &out)
+	var got []Line
+	for dec := json.NewDecoder(&out); dec.More(); {
+		var l Line
+		if err := dec.Decode(&l); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, l)
+	}
+	return got, stats, err
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	in := `{"time":"2026-01-01T00:00:00Z","action":"denied","src":{"ip":"10.0.0.1"}}
+{"time":1767225610,"action":"DENIED","src.ip":"10.0.0.1","user":"root"} {"time":1767225615000,"action":"denied","src":{"ip":"10.0.0.2"}}
+[{"time":"2026-01-01 00:00:20","action":"denied","src":{"ip":"10.0.0.1"}}, {"action":"denied"}]`
+	got, stats, err := lines(t, Options{Rules: []rules.File{{Name: "r.yml", Data: []byte(spike)}}, Lateness: 5 * time.Second}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Line{
+		{Kind: "match", RuleID: "root", RuleName: "root", RuleTitle: "Root", Time: "2026-01-01T00:00:10Z", Group: map[string]string{}, Events: []int64{1}, Value: 1},
+		{Kind: "finding", RuleID: "spike", RuleName: "spike", RuleTitle: "Spike", Level: "high", Time: "2026-01-01T00:00:20Z",
+			Group: map[string]string{"src.ip": "10.0.0.1"}, Events: []int64{0, 1, 3}, Value: 3},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(Stats{Events: 5, Matches: 1, Findings: 1, NoTime: 1}, stats); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestRunBadInput(t *testing.T) {
+	t.Parallel()
+	good := []rules.File{{Name: "r.yml", Data: []byte(spike)}}
+	for name, c := range map[string]struct {
+		files []rules.File
+		in    string
+		want  string
+	}{
+		"cut":         {good, `{"a":1} {"b":`, "record 1: the input ends inside it"},
+		"no object":   {good, `{"a":1} 7`, "record 1: not a JSON object"},
+		"bad JSON":    {good, `{"a":1} {"b" 2}`, "record 1: invalid JSON at byte 5: a colon is expected"},
+		"no rule":     {nil, `{}`, "no rule could be loaded"},
+		"broken rule": {append([]rules.File{{Name: "b.yml", Data: []byte("title: x\ndetection: 3")}}, good...), `{"a":1}`, ErrRules.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := lines(t, Options{Rules: c.files}, c.in)
+			if err == nil || err.Error() != c.want {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestRunLogSource(t *testing.T) {
+	t.Parallel()
+	files := []rules.File{{Name: "r.yml", Data: []byte(spike)}}
+	in := `{"user":"root"}`
+	if got, _, _ := lines(t, Options{Rules: files, LogSource: map[string]string{"product": "y"}}, in); len(got) != 0 {
+		t.Errorf("another log source matched: %v", got)
+	}
+	if got, _, err := lines(t, Options{Rules: files, LogSource: map[string]string{"product": "x"}}, in); len(got) != 1 || err != nil {
+		t.Errorf("the rule's log source did not match: %v, %v", got, err)
+	}
+}
+
+func TestRunStops(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := Run(ctx, Options{Rules: []rules.File{{Name: "r.yml", Data: []byte(spike)}}}, strings.NewReader("{}"), &bytes.Buffer{})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestParseTime(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"2026-01-01T00:00:00.5Z": "2026-01-01T00:00:00.5Z", "2026-01-01T02:00:00+02:00": "2026-01-01T00:00:00Z",
+		"1767225600": "2026-01-01T00:00:00Z", "1767225600123": "2026-01-01T00:00:00.123Z", "1767225600.25": "2026-01-01T00:00:00.25Z",
+		"": "-", "soon": "-", "1e300": "-", "99999999999999999": "-",
+	} {
+		got, ok := ParseTime(in)
+		if got.String() != want || ok != (want != "-") {
+			t.Errorf("%q: got %s, %t, want %s", in, got, ok, want)
+		}
+	}
+}
+
+func FuzzSplit(f *testing.F) {
+	f.Add([]byte(`{"a":"}"}{"b":[1,{"c":"\""}]} [{"d":1},{}]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		// Cutting must not depend on how the input arrives.
+		read := func(s *splitter) (out []string, fault string) {
+			for {
+				raw, err := s.next()
+				if err != nil {
+					return out, err.Error()
+				}
+				out = append(out, string(raw))
+			}
+		}
+		whole, e1 := read(newSplitter(bytes.NewReader(data)))
+		bytewise, e2 := read(newSplitter(iotest.OneByteReader(bytes.NewReader(data))))
+		if d := cmp.Diff(whole, bytewise); d != "" || e1 != e2 {
+			t.Error(d, e1, e2)
+		}
+	})
+}
