@@ -3,6 +3,7 @@
 package metrics
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +25,26 @@ type Registry struct {
 func New() *Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &Registry{reg: reg, Factory: promauto.With(reg)}
+	return &Registry{reg: reg, Factory: promauto.With(replacing{reg})}
+}
+
+// replacing lets a component that is built anew (after a takeover, say) take the
+// place of its former life: its counters start again from zero.
+type replacing struct{ *prometheus.Registry }
+
+// MustRegister registers, in place of an equal collector if there is one.
+func (r replacing) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		err := r.Register(c)
+		var dup prometheus.AlreadyRegisteredError
+		if errors.As(err, &dup) {
+			r.Unregister(dup.ExistingCollector)
+			err = r.Register(c)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
 }
 
 // OrNew returns r, or a registry that nobody reads when r is nil, so that a
@@ -34,7 +54,7 @@ func OrNew(r *Registry) *Registry {
 		return r
 	}
 	reg := prometheus.NewRegistry()
-	return &Registry{reg: reg, Factory: promauto.With(reg)}
+	return &Registry{reg: reg, Factory: promauto.With(replacing{reg})}
 }
 
 // Gatherer gives tests and the reference documentation the metrics themselves.
