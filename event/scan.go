@@ -1,6 +1,8 @@
 package event
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -76,6 +78,30 @@ var stop = func() (t [256]bool) {
 	return t
 }()
 
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// plain is the index of the first byte at or after i that stop marks, or len(b).
+// It looks at eight bytes at a time: a byte's high bit in m is set when the byte
+// is below 0x20, a quote or a backslash, and the lowest such bit is exact (the
+// others may be borrows).
+func plain(b []byte, i int) int {
+	for ; i+8 <= len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		q, s := w^ones*'"', w^ones*'\\'
+		m := ((w-ones*0x20)&^w | (q-ones)&^q | (s-ones)&^s) & highs
+		if m != 0 {
+			return i + bits.TrailingZeros64(m)/8
+		}
+	}
+	for i < len(b) && !stop[b[i]] {
+		i++
+	}
+	return i
+}
+
 // rawString reads a string and returns what is between its quotes, and whether
 // that holds escapes. The escapes themselves are checked by unescape.
 func (s *scanner) rawString() (raw []byte, escaped bool, err error) {
@@ -85,10 +111,7 @@ func (s *scanner) rawString() (raw []byte, escaped bool, err error) {
 	b, i := s.b, s.i+1
 	start := i
 	for {
-		for i < len(b) && !stop[b[i]] {
-			i++
-		}
-		if i >= len(b) {
+		if i = plain(b, i); i >= len(b) {
 			s.i = i
 			return nil, false, s.syntax("")
 		}
