@@ -56,25 +56,37 @@ func (s *slots) places(name string) []string {
 	if len(s.mapping.Prefixes) == 0 {
 		return []string{name}
 	}
-	var out []string
-	for _, p := range s.mapping.Prefixes {
-		out = append(out, p+name)
-	}
-	return out
+	return prefixed(s.mapping.Prefixes, name)
 }
 
 // WindowsMapping finds the field names that Sigma's Windows rules use in the
 // JSON form of Windows event records (System and EventData below Event).
 func WindowsMapping() Mapping {
-	attr := func(p string) []string { return []string{"Event.System." + p} }
-	return Mapping{
+	prefixes := []string{"Event.EventData.", "Event.System.", "Event.UserData.", ""}
+	m := Mapping{
 		Fields: map[string][]string{
-			"Provider_Name": attr("Provider.#attributes.Name"),
-			"Provider_Guid": attr("Provider.#attributes.Guid"),
+			"Provider_Name": {"Event.System.Provider.#attributes.Name"},
+			"Provider_Guid": {"Event.System.Provider.#attributes.Guid"},
 			"EventID":       {"Event.System.EventID.#text", "Event.System.EventID", "EventID"},
 		},
-		Prefixes: []string{"Event.EventData.", "Event.System.", "Event.UserData.", ""},
+		Prefixes: prefixes,
 	}
+	// Sigma strips the spaces that Microsoft Defender has in its names.
+	for _, spaced := range []string{"Source Name", "Threat Name", "Process Name", "Detection User", "Category Name", "Severity Name", "Action Name",
+		"Old Value", "New Value", "Feature Name", "Error Code", "Involved File"} {
+		bare := strings.ReplaceAll(spaced, " ", "")
+		m.Fields[bare] = append([]string{"Event.EventData." + spaced}, prefixed(prefixes, bare)...)
+	}
+	m.Fields["Operation"] = append(prefixed(prefixes, "Operation"), "Event.UserData.Operation_ClientFailure.Operation")
+	return m
+}
+
+func prefixed(prefixes []string, name string) []string {
+	out := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		out[i] = p + name
+	}
+	return out
 }
 
 // LogSourceOf is the log source of a type of canonical event: product
