@@ -55,6 +55,9 @@ func (s *inserter) send(ctx context.Context, b *block) error {
 			{Key: "insert_deduplicate", Value: "1", Important: true},
 			{Key: "async_insert", Value: "0", Important: true},
 			{Key: "distributed_foreground_insert", Value: "1"},
+			// Folding the block's own copies would cost a merge of every block; a
+			// block of ours has none.
+			{Key: "optimize_on_insert", Value: "0"},
 			{Key: "max_partitions_per_insert_block", Value: "100"},
 		},
 	})
