@@ -94,7 +94,7 @@ CREATE TABLE {{create "playbook_steps"}}
     run_id      String COMMENT 'Run of a playbook',
     n           Int64 COMMENT 'Journal record of the change',
     time        DateTime64(9, 'UTC') COMMENT 'When it changed',
-    kind        LowCardinality(String) COMMENT 'planned, state or step',
+    kind        LowCardinality(String) COMMENT 'planned, state, step or decision',
     playbook    LowCardinality(String) COMMENT 'With planned: the playbook',
     incident_id String COMMENT 'With planned: the incident it answers',
     network     LowCardinality(String) COMMENT 'With planned: the tenant',
