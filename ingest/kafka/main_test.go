@@ -1,0 +1,9 @@
+package kafka
+
+import (
+	"testing"
+
+	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
+)
+
+func TestMain(m *testing.M) { devstacktest.Main(m) }
