@@ -30,7 +30,7 @@ func newCounters(r *metrics.Registry) counters {
 		incidents: r.Gauges(sub, "incidents_active", "Incidents that are open, acknowledged or mitigating.", "severity"),
 		decisions: r.Counters(sub, "decisions_total", "Decisions of people, by action and outcome: accepted, refused, repeated.", "action", "outcome"),
 		messages: r.Counters(sub, "messages_total",
-			"Calls to the messenger, by kind (root, reply, edit, chart, lookup) and outcome (sent, found, absent, retry_after, permanent, gone, unknown).", "kind", "outcome"),
+			"Calls to the messenger, by kind (root, reply, edit, chart, lookup) and outcome (sent, found, absent, retry_after, permanent, refused, gone, unknown).", "kind", "outcome"),
 		unsent:    r.Gauge(sub, "messages_unsent", "Messages in the outbox that are not known to be sent."),
 		appends:   r.Counters(sub, "appends_total", "Appends to the journal, by outcome: ok, error.", "outcome"),
 		unread:    r.Counter(sub, "records_unreadable_total", "Journal records whose body could not be read."),

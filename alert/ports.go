@@ -54,6 +54,8 @@ const (
 	// Permanent: surely not published, and will not be until somebody changes the
 	// configuration (wrong token, no such channel).
 	Permanent Class = "permanent"
+	// Refused: this message was not published and will not be as it is; others may.
+	Refused Class = "refused"
 	// Gone: the message to be edited is no longer there.
 	Gone Class = "gone"
 )
