@@ -39,13 +39,16 @@ type filterDoc struct {
 
 // Load compiles files. A document with an error is left out and the rest load:
 // the set is never nil, and holds whatever is right. Diagnostics come in the
-// order of files and lines.
+// order of files and lines. Files with tests (TestSuffix) are passed over.
 func Load(files []File, opt Options) (*Set, []Diagnostic) {
 	g := newGraph()
 	l := &loader{opt: opt, ids: map[string]pos{}, names: map[string]pos{}, set: &Set{},
 		low:   &lowerer{g: g, slots: newSlots(opt), opt: opt},
 		byRef: map[string]*Rule{}, corr: map[string]*Correlation{}, left: map[string]bool{}}
 	for _, f := range files {
+		if isTestFile(f.Name) {
+			continue
+		}
 		for _, doc := range parseDocs(f, func(d Diagnostic) { l.diags = append(l.diags, d) }) {
 			l.parse(doc)
 		}

@@ -57,11 +57,11 @@ const (
 
 // Diagnostic is one remark about one place of a file.
 type Diagnostic struct {
-	Code     Code
-	Severity Severity
-	File     string
-	Line     int // 1-based; 0 when the whole file is meant
-	Col      int
-	Message  string
-	Hint     string
+	Code     Code     `json:"code"`
+	Severity Severity `json:"severity"`
+	File     string   `json:"file"`
+	Line     int      `json:"line"` // 1-based; 0 when the whole file is meant
+	Col      int      `json:"col"`
+	Message  string   `json:"message"`
+	Hint     string   `json:"hint,omitempty"`
 }

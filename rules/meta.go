@@ -144,6 +144,23 @@ func (d *docParser) extensions(m *Meta) {
 		}
 	}
 	d.needs(m, get(r, "needs"))
+	d.portability()
+}
+
+// extensionKeys are the keys that only Keysentry knows.
+var extensionKeys = []string{"risk", "cause", "playbook", "mode", "suppress", "refire", "incident", "severity", "resolution", "summary", "needs", "tests"}
+
+// portability names the extension keys that the document uses.
+func (d *docParser) portability() {
+	var used []string
+	for _, k := range extensionKeys {
+		if get(d.doc.root, k) != nil {
+			used = append(used, k)
+		}
+	}
+	if len(used) > 0 {
+		d.report(get(d.doc.root, used[0]), CodeNotPortable, "", "other Sigma tools do not know: %s", strings.Join(used, ", "))
+	}
 }
 
 func (d *docParser) risk(m *Meta, n *yaml.Node) {

@@ -18,7 +18,7 @@ func Files() []rules.File { return files(func(name string) bool { return !isTest
 // TestFiles are the files with the tests of the rules.
 func TestFiles() []rules.File { return files(isTest) }
 
-func isTest(name string) bool { return strings.HasSuffix(name, ".test.yml") }
+func isTest(name string) bool { return strings.HasSuffix(name, rules.TestSuffix) }
 
 func files(keep func(string) bool) []rules.File {
 	entries, err := content.ReadDir(".")

@@ -65,8 +65,10 @@ func (r *Report) OK() bool {
 		!slices.ContainsFunc(r.Diagnostics, func(d rules.Diagnostic) bool { return d.Severity == rules.Error })
 }
 
-// Run runs every test of files. siblings are the NAME.test.yml files.
+// Run runs every test of files. siblings are the NAME.test.yml files; they may
+// be among files instead.
 func Run(files, siblings []rules.File, opt Options) *Report {
+	files, siblings = partition(files, siblings)
 	rep := &Report{}
 	set, diags := rules.Load(files, opt.Load)
 	rep.Diagnostics = diags
@@ -74,7 +76,7 @@ func Run(files, siblings []rules.File, opt Options) *Report {
 	for _, f := range files {
 		suites := []suite{embedded(f)}
 		for _, s := range siblings {
-			if strings.TrimSuffix(s.Name, ".test.yml") == strings.TrimSuffix(f.Name, path.Ext(f.Name)) {
+			if strings.TrimSuffix(s.Name, rules.TestSuffix) == strings.TrimSuffix(f.Name, path.Ext(f.Name)) {
 				suites = append(suites, parseSuite(s))
 			}
 		}
@@ -104,6 +106,19 @@ func Run(files, siblings []rules.File, opt Options) *Report {
 	}
 	slices.Sort(rep.Uncovered)
 	return rep
+}
+
+// partition moves test files to the siblings.
+func partition(files, siblings []rules.File) (ruleFiles, tests []rules.File) {
+	tests = slices.Clone(siblings)
+	for _, f := range files {
+		if strings.HasSuffix(f.Name, rules.TestSuffix) {
+			tests = append(tests, f)
+		} else {
+			ruleFiles = append(ruleFiles, f)
+		}
+	}
+	return ruleFiles, tests
 }
 
 // runner runs one case.

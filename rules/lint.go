@@ -1,0 +1,144 @@
+package rules
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// TestSuffix ends the names of files that hold tests of the rules in the file
+// with the same stem. Load passes over them.
+const TestSuffix = ".test.yml"
+
+// Lint says everything about files that a load says, and which rules have no
+// tests.
+func Lint(files []File, opt Options) []Diagnostic {
+	_, diags := Load(files, opt)
+	tested := map[string]bool{}
+	for _, f := range files {
+		if stem, ok := strings.CutSuffix(f.Name, TestSuffix); ok {
+			tested[stem] = true
+		}
+	}
+	for _, f := range files {
+		if isTestFile(f.Name) || tested[strings.TrimSuffix(strings.TrimSuffix(f.Name, ".yml"), ".yaml")] {
+			continue
+		}
+		has := false
+		for _, doc := range parseDocs(f, func(Diagnostic) {}) {
+			has = has || get(doc.root, "tests") != nil
+		}
+		if !has {
+			diags = append(diags, Diagnostic{Code: CodeNoTests, Severity: Note, File: f.Name, Line: 1, Col: 1,
+				Message: "no rule of the file has tests", Hint: "add a `tests:` key, or a file with the same name that ends in " + TestSuffix})
+		}
+	}
+	return diags
+}
+
+func isTestFile(name string) bool { return strings.HasSuffix(name, TestSuffix) }
+
+// String is file:line:column: severity code: message, the form that editors
+// jump to.
+func (d Diagnostic) String() string {
+	s := fmt.Sprintf("%s:%d:%d: %s %s: %s", d.File, d.Line, d.Col, d.Severity, d.Code, d.Message)
+	if d.Hint != "" {
+		s += " (" + d.Hint + ")"
+	}
+	return s
+}
+
+var severityWords = [...]string{"note", "warning", "error"}
+
+func (s Severity) String() string {
+	if int(s) < len(severityWords) {
+		return severityWords[s]
+	}
+	return fmt.Sprintf("severity(%d)", uint8(s))
+}
+
+// MarshalText writes the name.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// WriteJSON writes one object per diagnostic and line.
+func WriteJSON(w io.Writer, diags []Diagnostic) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, d := range diags {
+		if err := enc.Encode(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SARIF 2.1.0, as far as code scanning reads it.
+type (
+	sarifText struct {
+		Text string `json:"text"`
+	}
+	sarifArtifact struct {
+		URI string `json:"uri"`
+	}
+	sarifRegion struct {
+		StartLine   int `json:"startLine"`
+		StartColumn int `json:"startColumn"`
+	}
+	sarifPlace struct {
+		Artifact sarifArtifact `json:"artifactLocation"`
+		Region   *sarifRegion  `json:"region,omitempty"`
+	}
+	sarifLocation struct {
+		Physical sarifPlace `json:"physicalLocation"`
+	}
+	sarifResult struct {
+		RuleID    string          `json:"ruleId"`
+		Level     string          `json:"level"`
+		Message   sarifText       `json:"message"`
+		Locations []sarifLocation `json:"locations"`
+	}
+	sarifRule struct {
+		ID    string    `json:"id"`
+		Short sarifText `json:"shortDescription"`
+	}
+	sarifDriver struct {
+		Name  string      `json:"name"`
+		Rules []sarifRule `json:"rules"`
+	}
+	sarifTool struct {
+		Driver sarifDriver `json:"driver"`
+	}
+	sarifRun struct {
+		Tool    sarifTool     `json:"tool"`
+		Results []sarifResult `json:"results"`
+	}
+	sarifLog struct {
+		Schema  string     `json:"$schema"`
+		Version string     `json:"version"`
+		Runs    []sarifRun `json:"runs"`
+	}
+)
+
+// WriteSARIF writes diagnostics in the format of code scanning tools.
+func WriteSARIF(w io.Writer, diags []Diagnostic) error {
+	run := sarifRun{Results: []sarifResult{}}
+	run.Tool.Driver.Name = "keysentry rules lint"
+	for _, c := range CodeTable() {
+		run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifRule{string(c.Code), sarifText{c.Meaning}})
+	}
+	for _, d := range diags {
+		place := sarifPlace{Artifact: sarifArtifact{d.File}}
+		if d.Line > 0 {
+			place.Region = &sarifRegion{d.Line, max(d.Col, 1)}
+		}
+		text := d.Message
+		if d.Hint != "" {
+			text += " (" + d.Hint + ")"
+		}
+		run.Results = append(run.Results, sarifResult{string(d.Code), d.Severity.String(), sarifText{text}, []sarifLocation{{place}}})
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(sarifLog{"https://json.schemastore.org/sarif-2.1.0.json", "2.1.0", []sarifRun{run}})
+}
