@@ -21,6 +21,8 @@ type Options struct {
 	Rate float64
 	// Hosts and Users size the network; 0: 20 hosts, 10,000 users.
 	Hosts, Users int
+	// FingerprintKey is the key of key fingerprints; default: a fixed one.
+	FingerprintKey []byte
 }
 
 // Label is the ground truth about a scenario, one per incident.

@@ -22,14 +22,17 @@ type ThiefConfig struct {
 	UserAgent      string
 	MintsPerSecond float64
 	Users          int // how far down the list of users it goes
-	Seed           uint64
+	// Gateway is the host name of the gateway that sees the thief; default gw-1.
+	Gateway string
+	Seed    uint64
 }
 
 // Thief mints with a stolen key. What it does is seen by a gateway in front of
-// the platform: no host, no boot, a foreign address.
+// the platform: its host is the gateway, its address a foreign one.
 type Thief struct {
 	cfg             ThiefConfig
 	deps            FleetDeps
+	boot            string
 	minted, refused atomic.Int64
 }
 
@@ -42,7 +45,10 @@ func NewThief(cfg ThiefConfig, deps FleetDeps) (*Thief, error) {
 	if deps.Client == nil {
 		deps.Client = &http.Client{Timeout: 5 * time.Second}
 	}
-	return &Thief{cfg: cfg, deps: deps}, nil
+	if cfg.Gateway == "" {
+		cfg.Gateway = "gw-1"
+	}
+	return &Thief{cfg: cfg, deps: deps, boot: random(8)}, nil
 }
 
 // Run steals until ctx ends. Refusals do not discourage it.
@@ -73,8 +79,11 @@ func (t *Thief) Run(ctx context.Context) error {
 		if t.cfg.UserAgent != "" {
 			e.SetString(event.FieldUserAgent, t.cfg.UserAgent)
 		}
-		e.SourceIP = t.cfg.From
-		e.Present = e.Present.Set(event.FieldSourceIP)
+		e.SetString(event.FieldHost, t.cfg.Gateway)
+		e.SetString(event.FieldService, "gateway")
+		e.SetString(event.FieldBoot, t.boot)
+		e.SourceIP, e.Seq = t.cfg.From, uint64(n+1)
+		e.Present = e.Present.Set(event.FieldSourceIP).Set(event.FieldSeq)
 		t.deps.Emit(e)
 	}
 }
