@@ -115,6 +115,9 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 	}
 	spec := a.field.Spec()
 	v = strings.ToValidUTF8(v, "\uFFFD")
+	if spec.Name {
+		v = strings.Map(visible, v)
+	}
 	if len(v) > spec.MaxBytes {
 		if !spec.Cut {
 			return a.fault(event.ProblemBadValue, "longer than "+strconv.Itoa(spec.MaxBytes)+" bytes")
@@ -127,6 +130,14 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 	}
 	e.SetString(a.field, strings.Clone(v))
 	return nil
+}
+
+// visible replaces control characters, which names may not hold.
+func visible(r rune) rune {
+	if r < 0x20 || r == 0x7f {
+		return '\uFFFD'
+	}
+	return r
 }
 
 func (a *assignment) setAddr(e *event.Event, v string) error {

@@ -69,11 +69,10 @@ func (l *list) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// UnmarshalYAML takes a plain text for the path of the source.
+// UnmarshalYAML takes a plain text or a list of texts for paths of the source.
 func (f *fieldDoc) UnmarshalYAML(n *yaml.Node) error {
-	if n.Kind == yaml.ScalarNode {
-		f.From = list{n.Value}
-		return nil
+	if n.Kind == yaml.ScalarNode || n.Kind == yaml.SequenceNode {
+		return n.Decode(&f.From)
 	}
 	known := []string{"from", "value", "template", "map", "default", "time", "fingerprint", "lenient"}
 	for i := 0; i+1 < len(n.Content) && n.Kind == yaml.MappingNode; i += 2 {

@@ -1,0 +1,322 @@
+package mapping_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keysentry/keysentry/configs"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/ingest/mapping"
+)
+
+var options = mapping.Options{Year: 2015, Key: []byte("test key")}
+
+func shipped(t testing.TB, name string) *mapping.Mapping {
+	t.Helper()
+	sub, err := fs.Sub(configs.Mappings, "mappings")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := mapping.Load(sub, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// shared finds a file of the data sets that are not part of the repository.
+func shared(t testing.TB, path string) []byte {
+	t.Helper()
+	root := os.Getenv("KEYSENTRY_SHARED")
+	if root == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for root = filepath.Join(dir, "shared"); ; root = filepath.Join(dir, "shared") {
+			if _, err := os.Stat(root); err == nil {
+				break
+			}
+			if filepath.Dir(dir) == dir {
+				t.Skip("no shared data: set KEYSENTRY_SHARED to its folder")
+			}
+			dir = filepath.Dir(dir)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(root, "data", path))
+	if err != nil {
+		t.Skipf("no shared data: %v", err)
+	}
+	return b
+}
+
+func lines(t testing.TB, b []byte) [][]byte {
+	t.Helper()
+	var out [][]byte
+	sc := bufio.NewScanner(bytes.NewReader(b))
+	sc.Buffer(nil, 4<<20)
+	for sc.Scan() {
+		out = append(out, bytes.Clone(sc.Bytes()))
+	}
+	if err := sc.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func gunzip(t testing.TB, b []byte) []byte {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// mapAll maps every record and returns the events, failing on any that is none.
+func mapAll(t *testing.T, m *mapping.Mapping, records [][]byte) []event.Event {
+	t.Helper()
+	var out []event.Event
+	for i, r := range records {
+		m.Map(r, options, func(_ int32, e *event.Event, err error) {
+			if err == nil {
+				err = e.ValidateMapped()
+			}
+			if err != nil {
+				t.Errorf("record %d: %v: %.200s", i, err, r)
+				return
+			}
+			out = append(out, *e)
+		})
+	}
+	return out
+}
+
+func byType(events []event.Event) map[string]int {
+	out := map[string]int{}
+	for i := range events {
+		out[events[i].Type.String()]++
+	}
+	return out
+}
+
+func TestOpenSSHLog(t *testing.T) {
+	t.Parallel()
+	all := lines(t, shared(t, "openssh/OpenSSH_2k.log"))
+	events := mapAll(t, shipped(t, "openssh"), all)
+	if len(events) != len(all) || len(all) != 2000 {
+		t.Fatalf("%d events of %d lines", len(events), len(all))
+	}
+	failed := 0
+	for _, l := range all {
+		if bytes.Contains(l, []byte("]: Failed ")) || bytes.Contains(l, []byte("[ Failed ")) {
+			failed++
+		}
+	}
+	want := map[string]int{"session.denied": failed, "session.created": 1, "log.record": 2000 - failed - 1}
+	if d := cmp.Diff(want, byType(events)); d != "" {
+		t.Error(d)
+	}
+	for i := range events {
+		e := &events[i]
+		if e.Type == event.TypeSessionDenied && (!e.Has(event.FieldUserID) && !bytes.Contains(all[i], []byte("invalid user  from")) || !e.SourceIP.IsValid()) {
+			t.Errorf("line %d has no user or address: %s", i, all[i])
+		}
+		if e.Host != "LabSZ" || e.Time.Time().Year() != 2015 {
+			t.Errorf("line %d: host %q, time %v", i, e.Host, e.Time)
+		}
+	}
+}
+
+func TestCloudTrailEvents(t *testing.T) {
+	t.Parallel()
+	raw := gunzip(t, shared(t, "cloudtrail-attacks/events.ndjson.gz"))
+	all := lines(t, raw)
+	events := mapAll(t, shipped(t, "cloudtrail"), all)
+	if len(events) != len(all) || len(all) != 1233 {
+		t.Fatalf("%d events of %d records", len(events), len(all))
+	}
+	got := byType(events)
+	t.Log(got)
+	if got["request.unauthorized"] < 20 || got["auth_token.issued"] == 0 || got["auth_token.denied"] == 0 || got["session.created"] != 1 {
+		t.Errorf("types: %v", got)
+	}
+	total := 0
+	for _, n := range got {
+		total += n
+	}
+	if total != 1233 {
+		t.Errorf("%d events", total)
+	}
+	for i := range events {
+		e := &events[i]
+		if e.Network != "123837392027" || e.UserID == "" || e.Endpoint == "" {
+			t.Errorf("record %d: network %q, user %q, endpoint %q", i, e.Network, e.UserID, e.Endpoint)
+		}
+		out := string(event.Append(nil, e))
+		for _, id := range accessKeys(all[i]) {
+			if strings.Contains(out, id) {
+				t.Errorf("record %d: an access key id got through", i)
+			}
+		}
+		if e.Has(event.FieldKeyID) && !event.IsFingerprint(e.KeyID) {
+			t.Errorf("record %d: key_id %q", i, e.KeyID)
+		}
+		var back event.Event
+		if err := event.Decode([]byte(out), event.Limits{}, &back); err != nil {
+			t.Errorf("record %d: the event is not canonical: %v", i, err)
+		}
+	}
+}
+
+// accessKeys finds the values of accessKeyId in a record.
+func accessKeys(record []byte) []string {
+	var out []string
+	for _, p := range strings.Split(string(record), `"accessKeyId"`)[1:] {
+		if f := strings.SplitN(p, `"`, 3); len(f) == 3 {
+			out = append(out, f[1])
+		}
+	}
+	return out
+}
+
+func TestShippedCases(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		mapping, record string
+		typ             event.Type
+		fields          map[string]string // "": absent
+	}{
+		"ssh password refused": {"openssh", "Dec 10 06:55:48 web-1 sshd[24200]: Failed password for invalid user webmaster from 173.234.31.186 port 38926 ssh2", event.TypeSessionDenied,
+			map[string]string{"user_id": "webmaster", "source_ip": "173.234.31.186", "host": "web-1", "code": "invalid_user", "time": "2015-12-10T06:55:48Z", "service": "sshd"}},
+		"ssh password of a known user": {"openssh", "Dec  1 06:55:48 web-1 sshd[1]: Failed password for root from 2001:db8::7 port 1 ssh2", event.TypeSessionDenied,
+			map[string]string{"user_id": "root", "source_ip": "2001:db8::7", "code": "failed_password", "endpoint": "ssh/password"}},
+		"a user who is called from": {"openssh", "Dec  1 06:55:48 w sshd[1]: Failed password for invalid user a from 1.2.3.4 from 5.6.7.8 port 1 ssh2", event.TypeSessionDenied,
+			map[string]string{"user_id": "a from 1.2.3.4", "source_ip": "5.6.7.8"}},
+		"no user at all": {"openssh", "Dec  1 06:55:48 w sshd[1]: Failed none for invalid user  from 5.6.7.8 port 1 ssh2", event.TypeSessionDenied,
+			map[string]string{"user_id": "", "source_ip": "5.6.7.8"}},
+		"ssh accepted": {"openssh", "Dec 10 09:32:20 w sshd[7]: Accepted password for fztu from 119.137.62.142 port 49116 ssh2", event.TypeSessionCreated,
+			map[string]string{"user_id": "fztu", "source_ip": "119.137.62.142"}},
+		"disconnect": {"openssh", "Dec 10 09:32:20 w sshd[7]: Received disconnect from 119.137.62.142: 11: Bye Bye [preauth]", event.TypeLogRecord,
+			map[string]string{"source_ip": "119.137.62.142", "reason": "Received disconnect from 119.137.62.142: 11: Bye Bye [preauth]"}},
+		"line without address": {"openssh", "Dec 10 09:32:20 w sshd[7]: pam_unix(sshd:auth): check pass; user unknown", event.TypeLogRecord,
+			map[string]string{"source_ip": ""}},
+		"call": {"cloudtrail", `{"eventName":"ListBuckets","eventSource":"s3.amazonaws.com","eventTime":"2023-07-10T11:42:36Z","recipientAccountId":"1","sourceIPAddress":"10.0.0.1","userIdentity":{"type":"Root"}}`,
+			event.TypeRequestAllowed, map[string]string{"endpoint": "s3.amazonaws.com/ListBuckets", "network": "1", "user_id": "Root", "source_ip": "10.0.0.1", "key_id": ""}},
+		"call by AWS itself": {"cloudtrail", `{"eventName":"X","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","sourceIPAddress":"AWS Internal","userIdentity":{"accountId":"2","invokedBy":"AWS Internal"}}`,
+			event.TypeRequestAllowed, map[string]string{"source_ip": "", "network": "2", "actor": "AWS Internal"}},
+		"call refused": {"cloudtrail", `{"eventName":"X","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","errorCode":"Client.UnauthorizedOperation","errorMessage":"no"}`,
+			event.TypeRequestUnauthorized, map[string]string{"code": "Client.UnauthorizedOperation", "reason": "no"}},
+		"call failed otherwise": {"cloudtrail", `{"eventName":"X","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","errorCode":"NoSuchBucketPolicy"}`,
+			event.TypeRequestAllowed, map[string]string{"code": "NoSuchBucketPolicy"}},
+		"login refused": {"cloudtrail", `{"eventName":"ConsoleLogin","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","responseElements":{"ConsoleLogin":"Failure"}}`,
+			event.TypeSessionDenied, nil},
+		"login": {"cloudtrail", `{"eventName":"ConsoleLogin","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","responseElements":{"ConsoleLogin":"Success"}}`,
+			event.TypeSessionCreated, nil},
+		"mint": {"cloudtrail", `{"eventName":"AssumeRole","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","userIdentity":{"accessKeyId":"AKIAX"},"responseElements":{"credentials":{"accessKeyId":"ASIAY","sessionToken":"t"}}}`,
+			event.TypeAuthTokenIssued, map[string]string{"key_id": event.Fingerprint(options.Key, "AKIAX"), "token_id": event.Fingerprint(options.Key, "ASIAY")}},
+		"mint refused": {"cloudtrail", `{"eventName":"GetSessionToken","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","errorCode":"AccessDenied"}`,
+			event.TypeAuthTokenDenied, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			events := mapAll(t, shipped(t, tc.mapping), [][]byte{[]byte(tc.record)})
+			if len(events) != 1 || events[0].Type != tc.typ {
+				t.Fatalf("got %v, want one %v", byType(events), tc.typ)
+			}
+			for field, want := range tc.fields {
+				f, _ := event.ParseField(field)
+				if got, _ := events[0].Text(f); got != want {
+					t.Errorf("%s = %q, want %q", field, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestMapRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		mapping, record string
+		problem         event.Problem
+	}{
+		"empty":               {"openssh", "", event.ProblemEmpty},
+		"another program":     {"openssh", "Dec 10 06:55:48 w cron[1]: x", event.ProblemNotMapped},
+		"invalid UTF-8":       {"openssh", "Dec 10 06:55:48 w sshd[1]: \xff", event.ProblemBadUTF8},
+		"day 32":              {"openssh", "Dec 32 06:55:48 w sshd[1]: x", event.ProblemBadTime},
+		"two megabytes":       {"openssh", strings.Repeat("x", 2<<20), event.ProblemTooLarge},
+		"bad JSON":            {"cloudtrail", `{"eventName":`, event.ProblemBadJSON},
+		"array":               {"cloudtrail", `[]`, event.ProblemNotObject},
+		"deep":                {"cloudtrail", strings.Repeat(`[`, 10_000), event.ProblemTooDeep},
+		"year 1":              {"cloudtrail", `{"eventName":"X","eventSource":"s","eventTime":"0001-01-01T00:00:00Z"}`, event.ProblemBadTime},
+		"record is no object": {"cloudtrail", `{"Records":[1]}`, event.ProblemNotObject},
+		"long id":             {"cloudtrail", `{"eventName":"X","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","eventID":"` + strings.Repeat("x", 200) + `"}`, event.ProblemBadValue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			calls := 0
+			shipped(t, tc.mapping).Map([]byte(tc.record), options, func(_ int32, e *event.Event, err error) {
+				calls++
+				var de *event.DecodeError
+				if e != nil || !errors.As(err, &de) || de.Problem != tc.problem {
+					t.Errorf("got %v, want %v", err, tc.problem)
+				}
+			})
+			if calls != 1 {
+				t.Errorf("emit was called %d times", calls)
+			}
+		})
+	}
+}
+
+func TestMapManyRecordsInOneMessage(t *testing.T) {
+	t.Parallel()
+	one := `{"eventName":"X","eventSource":"s","eventTime":"2023-07-10T11:42:36Z"}`
+	var got []int32
+	shipped(t, "cloudtrail").Map([]byte(`{"Records":[`+one+`,{"eventName":"X","eventSource":"s","eventTime":"never"},`+one+`]}`), options,
+		func(idx int32, e *event.Event, err error) {
+			if (err != nil) != (idx == 1) {
+				t.Errorf("record %d: %v", idx, err)
+			}
+			got = append(got, idx)
+		})
+	if d := cmp.Diff([]int32{0, 1, 2}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func FuzzMap(f *testing.F) {
+	f.Add([]byte("Dec 10 06:55:48 w sshd[24200]: Failed password for invalid user webmaster from 173.234.31.186 port 38926 ssh2"))
+	f.Add([]byte(`{"Records":[{"eventName":"X","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","userIdentity":{"accessKeyId":"AKIAX"}}]}`))
+	ssh, trail := shipped(f, "openssh"), shipped(f, "cloudtrail")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, m := range []*mapping.Mapping{ssh, trail} {
+			m.Map(data, options, func(_ int32, e *event.Event, err error) {
+				if (e == nil) == (err == nil) {
+					t.Fatal("want either an event or an error")
+				}
+				if err != nil {
+					return
+				}
+				var back event.Event
+				if derr := event.Decode(event.Append(nil, e), event.Limits{MaxBytes: 1 << 20}, &back); derr != nil {
+					t.Fatalf("the event is not canonical: %v", derr)
+				}
+			})
+		}
+	})
+}
