@@ -3,6 +3,7 @@ package detect
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/keysentry/keysentry/detect/correlate"
@@ -26,6 +27,10 @@ type Config struct {
 	// ScheduledServices are services that stay in the inventory while silent,
 	// such as a nightly job.
 	ScheduledServices []string `yaml:"scheduled_services"`
+	// DeclaredServices and DeclaredEgress (prefixes, as 192.0.2.0/24) narrow who
+	// may enter the inventory; empty means anyone who mints from a backend.
+	DeclaredServices []string `yaml:"declared_services"`
+	DeclaredEgress   []string `yaml:"declared_egress"`
 	// MaxHosts bounds the hosts that the inventory remembers.
 	MaxHosts int `yaml:"max_hosts"`
 	// EvidenceEvents is how many recent matching events are kept for the
@@ -76,8 +81,24 @@ func (c Config) Validate() []error {
 	if c.EvidenceEvents < 1 {
 		errs = append(errs, errors.New("evidence_events: must be at least 1"))
 	}
+	if _, err := c.egress(); err != nil {
+		errs = append(errs, err)
+	}
 	for _, err := range c.Windows.Validate() {
 		errs = append(errs, fmt.Errorf("windows.%w", err))
 	}
 	return errs
+}
+
+// egress parses DeclaredEgress.
+func (c Config) egress() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for i, s := range c.DeclaredEgress {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("declared_egress[%d]: give a prefix such as 192.0.2.0/24: %w", i, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }

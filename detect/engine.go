@@ -1,23 +1,20 @@
-// Package detect judges events.
 package detect
 
 import (
+	"errors"
 	"log/slog"
+	"maps"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/rules"
 )
-
-// Clocks tells what is known of a host's clock.
-type Clocks interface {
-	// Offset is how far the host's clock is ahead (negative: behind), and the
-	// margin of that figure; ok is false unless the estimate is confident.
-	Offset(network, host string) (offset, margin time.Duration, ok bool)
-}
 
 // Deps are what the engine works with.
 type Deps struct {
@@ -27,104 +24,357 @@ type Deps struct {
 	Metrics *metrics.Registry
 }
 
-// Engine judges events. All its methods are safe for concurrent use.
+// Engine judges events. All its methods are safe for concurrent use; Observe and
+// Replay of one partition come one after the other.
 type Engine struct {
-	cfg Config
+	cfg    Config
+	clocks Clocks
+	log    *slog.Logger
+	m      *engineMetrics
+
+	// swap is held for reading while a batch is judged, so that the matchers and
+	// the correlator are of one rule set.
+	swap sync.RWMutex
+	set  *rules.Set
+
+	// mu guards what follows. Locks are taken in the order swap, mu, correlating.
+	mu        sync.Mutex
+	keys      keyRegistry
+	facts     facts
+	hosts     inventory
+	ended     *recentSet
+	probes    map[string]*probe
+	parts     map[event.Partition]*partition
+	marks     watermarks
+	forgotten event.Instant // when the inventory was last cleaned
+
+	// correlating guards the correlator and the evidence.
+	correlating sync.Mutex
+	windows     *correlate.Correlator
+	evidence    *evidenceRing
+	told        event.Instant // when a held watermark was last logged
+	// backlog is what fired during a replay, which returns nothing.
+	backlog []correlate.Firing
 }
+
+// partition is the scratch of one partition.
+type partition struct {
+	set     *rules.Set
+	matcher *rules.Matcher
+	matched []int32
+	own     []bool // by event of the batch: a probe of ours
+}
+
+// probe is a request of our own that was announced.
+type probe struct {
+	journal.Probe
+	seen bool
+}
+
+// maxProbes bounds the probes that are remembered.
+const maxProbes = 4096
+
+// probeWindow is how long before its end a probe may be seen.
+const probeWindow = 60 * time.Second
 
 // New builds an engine. Rules that cannot be evaluated are logged and left out.
-func New(cfg Config, deps Deps) (*Engine, error) { return &Engine{cfg: cfg}, nil }
+func New(cfg Config, deps Deps) (*Engine, error) {
+	if errs := cfg.Validate(); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if deps.Rules == nil {
+		return nil, errors.New("detect: no rules given")
+	}
+	if deps.Clocks == nil {
+		deps.Clocks = noClocks{}
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Windows.Lateness, cfg.Windows.Standalone = cfg.Lateness, true
+	e := &Engine{cfg: cfg, clocks: deps.Clocks, log: deps.Logger, set: deps.Rules,
+		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
+		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, marks: newWatermarks(cfg),
+		windows: correlate.New(deps.Rules, cfg.Windows), evidence: newEvidenceRing(cfg.EvidenceEvents)}
+	e.m = newMetrics(metrics.OrNew(deps.Metrics), e)
+	e.logProblems(e.windows)
+	return e, nil
+}
+
+func (e *Engine) logProblems(c *correlate.Correlator) {
+	for _, err := range c.Problems() {
+		e.log.Warn("rule left out", "error", err)
+	}
+}
+
+// Problems names the rules that are loaded but cannot be evaluated, and why.
+func (e *Engine) Problems() []error {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	return e.windows.Problems()
+}
 
 // Lookback is how far back the windows reach, in nanoseconds.
-func (e *Engine) Lookback() int64 { return 0 }
+func (e *Engine) Lookback() int64 {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	return int64(e.windows.Lookback())
+}
+
+// Stats are the correlator's counters.
+func (e *Engine) Stats() correlate.Stats {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	return e.windows.Stats()
+}
 
 // Assign names the partitions that take part in the watermark.
-func (e *Engine) Assign(parts []event.Partition) {}
+func (e *Engine) Assign(parts []event.Partition) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.marks.assign(parts)
+	maps.DeleteFunc(e.parts, func(p event.Partition, _ *partition) bool { return e.marks.parts[p] == nil })
+}
 
 // Replay fills windows and registries silently.
-func (e *Engine) Replay(p event.Partition, events []event.Event) {}
+func (e *Engine) Replay(p event.Partition, events []event.Event) { e.judge(p, events, true) }
 
-// Observe judges events and returns what fired.
-func (e *Engine) Observe(p event.Partition, events []event.Event) []finding.Finding { return nil }
+// Observe judges events: it sets the cause of refused ones and returns what
+// fired.
+func (e *Engine) Observe(p event.Partition, events []event.Event) []finding.Finding {
+	e.m.events.Add(float64(len(events)))
+	return e.judge(p, events, false)
+}
 
-// Progress tells how far a partition was read.
-func (e *Engine) Progress(p event.Partition, position, highWatermark int64, now event.Instant) {}
+func (e *Engine) judge(p event.Partition, events []event.Event, silent bool) []finding.Finding {
+	if len(events) == 0 {
+		return nil
+	}
+	e.swap.RLock()
+	defer e.swap.RUnlock()
+	part := e.register(p, events, silent)
+	fired := e.match(part, events, silent)
 
-// Tick lets time pass.
-func (e *Engine) Tick(now event.Instant) []finding.Finding { return nil }
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.marks.saw(p, newest(events))
+	mark := e.marks.advance(0)
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	fired = e.windows.Advance(mark, fired)
+	if silent {
+		e.backlog = append(e.backlog, fired...)
+		return nil
+	}
+	return e.findings(append(e.takeBacklog(), fired...))
+}
 
-// Diagnose sets causes of re-read events without touching any state.
-func (e *Engine) Diagnose(events []event.Event) {}
+func newest(events []event.Event) event.Instant {
+	t := events[0].TS
+	for i := range events {
+		t = max(t, events[i].TS)
+	}
+	return t
+}
+
+// register takes the batch into the registries and sets the causes.
+func (e *Engine) register(p event.Partition, events []event.Event, silent bool) *partition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	part := e.parts[p]
+	if part == nil {
+		part = &partition{}
+		e.parts[event.Partition{Topic: strings.Clone(p.Topic), ID: p.ID}] = part
+	}
+	if part.set != e.set {
+		part.set, part.matcher = e.set, rules.NewMatcher(e.set.Program())
+	}
+	part.own = part.own[:0]
+	d := e.diagnoser()
+	for i := range events {
+		ev := &events[i]
+		if ev.Refused() {
+			v := d.diagnose(ev)
+			ev.Cause, ev.CauseConfidence = v.cause, v.confidence
+			if !silent {
+				e.m.causes[v.cause].Inc()
+			}
+		}
+		own := e.isProbe(ev)
+		part.own = append(part.own, own)
+		if own {
+			e.m.ownProbes.Inc()
+			continue
+		}
+		e.learn(ev)
+	}
+	if now := events[len(events)-1].TS; now.Sub(e.forgotten) > time.Minute {
+		e.forgotten = now
+		e.hosts.forget(now)
+		maps.DeleteFunc(e.probes, func(_ string, p *probe) bool { return now.Sub(p.Until) > probeWindow })
+	}
+	return part
+}
+
+// learn takes one event into the registries.
+func (e *Engine) learn(ev *event.Event) {
+	switch {
+	case ev.Type.Lifecycle():
+		e.keys.lifecycle(ev)
+		e.facts.lifecycle(ev)
+	case ev.Type == event.TypeAuthTokenIssued:
+		e.facts.succeeded(ev)
+		e.hosts.observe(ev)
+	default:
+		e.hosts.observe(ev)
+		e.ended.ends(ev)
+	}
+}
+
+// diagnoser reads the registries; the caller holds mu while it is used.
+func (e *Engine) diagnoser() *diagnoser {
+	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, ended: e.ended, clocks: e.clocks, leeway: e.cfg.TokenLeeway}
+}
+
+// isProbe reports whether ev is the event of a probe of ours. It is once: a copy
+// is somebody else's.
+func (e *Engine) isProbe(ev *event.Event) bool {
+	if ev.RequestID == "" || len(e.probes) == 0 {
+		return false
+	}
+	p := e.probes[ev.RequestID]
+	if p == nil || p.seen || p.KeyID != "" && p.KeyID != ev.KeyID {
+		return false
+	}
+	if left := p.Until.Sub(ev.TS); left < -e.cfg.Lateness || left > probeWindow {
+		return false
+	}
+	p.seen = true
+	return true
+}
+
+// match runs the rules over the batch.
+func (e *Engine) match(part *partition, events []event.Event, silent bool) []correlate.Firing {
+	var fired []correlate.Firing
+	matches := 0
+	for i := range events {
+		if part.own[i] {
+			continue
+		}
+		ev := &events[i]
+		part.matched = part.matcher.MatchEvent(ev, part.matched[:0])
+		if len(part.matched) == 0 {
+			continue
+		}
+		matches += len(part.matched)
+		fired = e.correlate(part, ev, silent, fired)
+	}
+	if !silent {
+		e.m.matches.Add(float64(matches))
+	}
+	return fired
+}
+
+func (e *Engine) correlate(part *partition, ev *event.Event, silent bool, fired []correlate.Firing) []correlate.Firing {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	for _, r := range part.matched {
+		if e.windows.Wants(r) {
+			e.evidence.add(ev)
+			break
+		}
+	}
+	return e.windows.Observe(correlate.Input{Matched: part.matched, Values: part.matcher, Event: ev, TS: ev.TS, Ref: ev.Ref, Silent: silent}, fired)
+}
+
+func (e *Engine) takeBacklog() []correlate.Firing {
+	b := e.backlog
+	e.backlog = nil
+	return b
+}
+
+// findings makes findings of what fired; the caller holds mu and correlating.
+func (e *Engine) findings(fired []correlate.Firing) []finding.Finding {
+	if len(fired) == 0 {
+		return nil
+	}
+	out := make([]finding.Finding, 0, len(fired))
+	for i := range fired {
+		f := e.finding(&fired[i])
+		e.m.firings.WithLabelValues(f.RuleTitle).Inc()
+		out = append(out, f)
+	}
+	return out
+}
+
+// Progress tells how far a partition was read; it is called after every
+// successful fetch, empty ones too.
+func (e *Engine) Progress(p event.Partition, position, highWatermark int64, now event.Instant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.marks.fetched(p, position, highWatermark, now)
+}
+
+// Tick lets time pass: the watermark may advance when partitions are drained.
+func (e *Engine) Tick(now event.Instant) []finding.Finding {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	mark := e.marks.advance(now)
+	holders := e.marks.holders(now)
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	if e.marks.allFetched() {
+		e.windows.GoLive()
+	}
+	e.watch(now, mark, holders)
+	return e.findings(e.windows.Advance(mark, e.takeBacklog()))
+}
+
+// heldAfter is how far the watermark may lag before the log says who holds it.
+const heldAfter = time.Minute
+
+// watch measures the watermark and says, once a minute, who holds it.
+func (e *Engine) watch(now, mark event.Instant, holders []event.Partition) {
+	e.m.holding.Set(float64(len(holders)))
+	if mark == noTS {
+		return
+	}
+	lag := now.Sub(mark)
+	e.m.lag.Set(lag.Seconds())
+	if lag < heldAfter+e.cfg.Lateness || len(holders) == 0 || now.Sub(e.told) < heldAfter {
+		return
+	}
+	e.told = now
+	e.log.Warn("a partition holds the watermark: ratios, absences and windows that look forward wait for it",
+		"partition", holders[0].String(), "active", len(holders), "behind", lag.Round(time.Second).String())
+}
+
+// Diagnose sets causes of re-read events without touching any state, and flags
+// them.
+func (e *Engine) Diagnose(events []event.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.diagnoser()
+	for i := range events {
+		if ev := &events[i]; ev.Refused() {
+			v := d.diagnose(ev)
+			ev.Cause, ev.CauseConfidence, ev.Rediagnosed = v.cause, v.confidence, true
+		}
+	}
+}
 
 // SwapRules replaces the rules; the state of unchanged rules survives.
-func (e *Engine) SwapRules(set *rules.Set) error { return nil }
-
-// Restore loads what the journal knows to have fired: findings, and how their
-// episodes went on. It is called before the first Replay or Observe.
-func (e *Engine) Restore(findings []finding.Finding, episodes []journal.Episode) {}
-
-// TakeEpisodeUpdates returns how episodes went on, for the journal.
-func (e *Engine) TakeEpisodeUpdates() []journal.Episode { return nil }
-
-// ApplyKey takes a fact about a server key from a run of our own.
-func (e *Engine) ApplyKey(k journal.KeyChange) {}
-
-// ApplyProbe announces a request of our own, so that its event is no signal.
-func (e *Engine) ApplyProbe(p journal.Probe) {}
-
-// KeyUse is what one host was seen to use of one key.
-type KeyUse struct {
-	Network, Host, Service string
-	KeyID                  string
-	First, Last            event.Instant // of successful mints with the key
-	Mints                  uint64
-	// HeartbeatKey is the key_id of the host's last heartbeat; empty when it
-	// sends none.
-	HeartbeatKey string
-	HeartbeatAt  event.Instant
-	// Live: the host is in the inventory now.
-	Live bool
-	// Scheduled: the host's service is one of scheduled_services.
-	Scheduled bool
+func (e *Engine) SwapRules(set *rules.Set) error {
+	if set == nil {
+		return errors.New("detect: no rules given")
+	}
+	e.swap.Lock()
+	defer e.swap.Unlock()
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	next := correlate.New(set, e.cfg.Windows)
+	next.Migrate(e.windows)
+	e.windows, e.set = next, set
+	e.logProblems(next)
+	return nil
 }
-
-// KeyUse lists, for every host of the inventory of network, which keys it was
-// seen to use: one row per host and key, and one with an empty KeyID for a live
-// host that was not seen with any.
-func (e *Engine) KeyUse(network string, now event.Instant) []KeyUse { return nil }
-
-// ForeignUse is the use of a key by a host or address outside the inventory.
-type ForeignUse struct {
-	Network, KeyID, Host, SourceIP string
-	First, Last                    event.Instant
-	Succeeded, Refused             uint64
-}
-
-// ForeignUse lists the uses of keys of network from outside the inventory.
-func (e *Engine) ForeignUse(network string) []ForeignUse { return nil }
-
-// Key is one server key of the registry.
-type Key struct {
-	Network, KeyID string
-	State          KeyState
-	Created        event.Instant // zero: unknown
-	Activated      event.Instant
-	Retired        event.Instant
-	Revoked        event.Instant
-	Source         string // who told it: lifecycle, run
-}
-
-// KeyState is the state of a server key.
-type KeyState string
-
-// The states, in order of life. A retired key still works, but a successor was
-// activated.
-const (
-	KeyCreated KeyState = "created"
-	KeyActive  KeyState = "active"
-	KeyRetired KeyState = "retired"
-	KeyRevoked KeyState = "revoked"
-)
-
-// Keys lists the registry of network; all networks when it is empty.
-func (e *Engine) Keys(network string) []Key { return nil }

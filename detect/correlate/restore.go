@@ -1,11 +1,6 @@
 package correlate
 
-import (
-	"fmt"
-	"slices"
-
-	"github.com/keysentry/keysentry/rules"
-)
+import "slices"
 
 // Restore loads episodes that fired before a restart, so that none fires again.
 // It is called before the first Observe; episodes of rules that are gone are
@@ -94,39 +89,10 @@ func (c *Correlator) moveWaiting(old *Correlator, gone map[string]*spec) {
 	}
 }
 
-// signature tells a rule from a changed one: what it matches and how it judges.
+// signature tells a rule from a changed one.
 func (s *spec) signature() string {
 	if s.rule != nil {
-		return ruleSignature(s.rule)
+		return "rule " + s.meta.Hash
 	}
-	k := s.corr
-	sig := fmt.Sprintf("%s|%s|%v|%v|%v|%s|%v|%v|%v", k.ID, k.Type, k.GroupBy, k.Timespan, k.Bounds, exprText(k.Expr),
-		k.Field, k.Percentile, k.MinDenominator)
-	for _, in := range k.Inputs {
-		sig += fmt.Sprintf("|%s:%v", in.Name, in.GroupNames)
-		if in.Rule != nil {
-			sig += ruleSignature(in.Rule)
-		} else {
-			sig += (&spec{corr: in.Correlation}).signature()
-		}
-	}
-	return sig
-}
-
-func ruleSignature(r *rules.Rule) string {
-	return fmt.Sprintf("%s|%s|%v|%v|%v|%v", r.ID, r.Title, r.LogSource, r.Causes, r.Risk, r.Suppress)
-}
-
-func exprText(x *rules.BoolExpr) string {
-	if x == nil {
-		return ""
-	}
-	if x.Op == "" {
-		return fmt.Sprint(x.Input)
-	}
-	s := x.Op + "("
-	for _, a := range x.Args {
-		s += exprText(a) + ","
-	}
-	return s + ")"
+	return "correlation " + s.meta.Hash
 }

@@ -1,0 +1,230 @@
+package detect
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/event"
+)
+
+// Key is one server key of the registry.
+type Key struct {
+	Network, KeyID string
+	State          KeyState
+	Created        event.Instant // zero: unknown
+	Activated      event.Instant
+	Retired        event.Instant
+	Revoked        event.Instant
+	Source         string // who told it last: lifecycle, run
+}
+
+// KeyState is the state of a server key.
+type KeyState string
+
+// The states, in order of life. A retired key may still work, but a successor
+// was activated.
+const (
+	KeyCreated KeyState = "created"
+	KeyActive  KeyState = "active"
+	KeyRetired KeyState = "retired"
+	KeyRevoked KeyState = "revoked"
+)
+
+// maxKeys bounds the keys, and the certificates, of all networks.
+const maxKeys = 100_000
+
+type keyName struct{ network, key string }
+
+// keyRegistry holds the server keys that trusted sources told of.
+type keyRegistry struct {
+	keys  map[keyName]*Key
+	known map[string]int // keys per network
+}
+
+func newKeyRegistry() keyRegistry {
+	return keyRegistry{keys: map[keyName]*Key{}, known: map[string]int{}}
+}
+
+// get is the key, or nil. It does not keep its arguments.
+func (r *keyRegistry) get(network, key string) *Key { return r.keys[keyName{network, key}] }
+
+// learning reports whether no key of the network is known, so that an unknown
+// key says little.
+func (r *keyRegistry) learning(network string) bool { return r.known[network] == 0 }
+
+// lifecycle takes a lifecycle event in.
+func (r *keyRegistry) lifecycle(e *event.Event) {
+	if e.KeyID == "" {
+		return
+	}
+	switch e.Type {
+	case event.TypeServerKeyCreated:
+		r.apply(e.Network, e.KeyID, KeyCreated, e.TS, "lifecycle")
+	case event.TypeServerKeyActivated:
+		r.apply(e.Network, e.KeyID, KeyActive, e.TS, "lifecycle")
+	case event.TypeServerKeyRevoked:
+		r.apply(e.Network, e.KeyID, KeyRevoked, e.TS, "lifecycle")
+	}
+}
+
+// change takes in a fact from a run of our own.
+func (r *keyRegistry) change(k journal.KeyChange) {
+	switch s := KeyState(k.State); s {
+	case KeyCreated, KeyActive, KeyRetired, KeyRevoked:
+		r.apply(k.Network, k.KeyID, s, k.At, "run")
+	}
+}
+
+// apply moves a key to a state. A state never moves back: messages may come
+// late, and a revoked key does not live again. Activating a key retires those
+// that were active before it.
+func (r *keyRegistry) apply(network, id string, s KeyState, at event.Instant, source string) {
+	k := r.get(network, id)
+	if k == nil {
+		if len(r.keys) >= maxKeys {
+			return
+		}
+		k = &Key{Network: strings.Clone(network), KeyID: strings.Clone(id), State: KeyCreated}
+		r.keys[keyName{k.Network, k.KeyID}] = k
+		r.known[k.Network]++
+	}
+	k.Source = source
+	first := func(t *event.Instant) {
+		if *t == 0 || at < *t {
+			*t = at
+		}
+	}
+	switch s {
+	case KeyCreated:
+		first(&k.Created)
+	case KeyActive:
+		first(&k.Activated)
+		r.retireBefore(k)
+	case KeyRetired:
+		first(&k.Retired)
+	case KeyRevoked:
+		first(&k.Revoked)
+	}
+	if rankOf(s) > rankOf(k.State) {
+		k.State = s
+	}
+}
+
+// retireBefore retires the active keys of k's network that were activated before
+// it, and k itself if there is a later one.
+func (r *keyRegistry) retireBefore(k *Key) {
+	for _, o := range r.keys {
+		if o == k || o.Network != k.Network || o.State != KeyActive || k.State == KeyRevoked {
+			continue
+		}
+		older, newer := o, k
+		if o.Activated > k.Activated {
+			older, newer = k, o
+		}
+		if older.Activated == newer.Activated {
+			continue
+		}
+		older.State, older.Retired = KeyRetired, newer.Activated
+	}
+}
+
+func rankOf(s KeyState) int {
+	return slices.Index([]KeyState{KeyCreated, KeyActive, KeyRetired, KeyRevoked}, s)
+}
+
+// list is the registry of one network, or of all, oldest first.
+func (r *keyRegistry) list(network string) []Key {
+	var out []Key
+	for _, k := range r.keys {
+		if network == "" || k.Network == network {
+			out = append(out, *k)
+		}
+	}
+	slices.SortFunc(out, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Created, b.Created), cmp.Compare(a.KeyID, b.KeyID))
+	})
+	return out
+}
+
+// certificate is one client certificate of the registry.
+type certificate struct {
+	cn                  string
+	notBefore, notAfter event.Instant
+	disabled            bool
+}
+
+// settings are what is known of one network besides keys.
+type settings struct {
+	secureOff   bool
+	secureSince event.Instant
+	regions     map[string]bool // in which calls succeeded
+}
+
+// maxRegions bounds the regions of one network.
+const maxRegions = 64
+
+// facts are the certificates and settings.
+type facts struct {
+	certs    map[keyName]*certificate
+	networks map[string]*settings
+}
+
+func newFacts() facts {
+	return facts{certs: map[keyName]*certificate{}, networks: map[string]*settings{}}
+}
+
+func (f *facts) network(name string) *settings {
+	s := f.networks[name]
+	if s == nil {
+		s = &settings{regions: map[string]bool{}}
+		if len(f.networks) < maxKeys {
+			f.networks[strings.Clone(name)] = s
+		}
+	}
+	return s
+}
+
+// lifecycle takes a lifecycle event in.
+func (f *facts) lifecycle(e *event.Event) {
+	switch e.Type {
+	case event.TypeSecureModeDisabled, event.TypeSecureModeEnabled:
+		if s := f.network(e.Network); e.TS >= s.secureSince {
+			s.secureOff, s.secureSince = e.Type == event.TypeSecureModeDisabled, e.TS
+		}
+	case event.TypeCertificateIssued, event.TypeCertificateActivated, event.TypeCertificateDisabled:
+		f.certificate(e)
+	}
+}
+
+func (f *facts) certificate(e *event.Event) {
+	if e.CertID == "" {
+		return
+	}
+	c := f.certs[keyName{e.Network, e.CertID}]
+	if c == nil {
+		if len(f.certs) >= maxKeys {
+			return
+		}
+		c = &certificate{}
+		f.certs[keyName{strings.Clone(e.Network), strings.Clone(e.CertID)}] = c
+	}
+	if e.CertCN != "" {
+		c.cn = strings.Clone(e.CertCN)
+	}
+	c.notBefore = cmp.Or(e.CertNotBefore, c.notBefore)
+	c.notAfter = cmp.Or(e.CertNotAfter, c.notAfter)
+	c.disabled = c.disabled || e.Type == event.TypeCertificateDisabled
+}
+
+// succeeded remembers that calls to a region succeed.
+func (f *facts) succeeded(e *event.Event) {
+	if e.Region == "" {
+		return
+	}
+	s := f.network(e.Network)
+	if !s.regions[e.Region] && len(s.regions) < maxRegions {
+		s.regions[strings.Clone(e.Region)] = true
+	}
+}

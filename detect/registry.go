@@ -1,0 +1,84 @@
+package detect
+
+import (
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+)
+
+// Restore loads what the journal knows to have fired: findings, and how their
+// episodes went on. It is called before the first Replay or Observe.
+func (e *Engine) Restore(findings []finding.Finding, episodes []journal.Episode) {
+	last := make(map[string]journal.Episode, len(episodes))
+	for _, x := range episodes {
+		if was, ok := last[x.FindingID]; !ok || x.Last >= was.Last {
+			last[x.FindingID] = x
+		}
+	}
+	eps := make([]correlate.Episode, 0, len(findings))
+	for i := range findings {
+		f := &findings[i]
+		ep := correlate.Episode{ID: f.ID, RuleID: f.RuleID, Group: f.Group, First: f.First, Last: f.Last, Count: f.Count}
+		if x, ok := last[f.ID]; ok {
+			ep.Last, ep.Count = max(ep.Last, x.Last), max(ep.Count, x.Count)
+		}
+		eps = append(eps, ep)
+	}
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	e.windows.Restore(eps)
+}
+
+// TakeEpisodeUpdates returns how episodes went on since the last call, for the
+// journal.
+func (e *Engine) TakeEpisodeUpdates() []journal.Episode {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	ups := e.windows.TakeUpdates()
+	out := make([]journal.Episode, 0, len(ups))
+	for _, u := range ups {
+		out = append(out, journal.Episode{FindingID: u.ID, Last: u.Last, Count: u.Count, Closed: u.Closed})
+	}
+	return out
+}
+
+// ApplyKey takes a fact about a server key from a run of our own.
+func (e *Engine) ApplyKey(k journal.KeyChange) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keys.change(k)
+}
+
+// ApplyProbe announces a request of our own, so that its event is no signal.
+func (e *Engine) ApplyProbe(p journal.Probe) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p.RequestID == "" || e.probes[p.RequestID] != nil || len(e.probes) >= maxProbes {
+		return
+	}
+	e.probes[p.RequestID] = &probe{Probe: p}
+}
+
+// KeyUse lists, for every host of network that was seen to mint or is live,
+// which keys it used: one row per host and key, and one with an empty KeyID for
+// a live host that minted with none.
+func (e *Engine) KeyUse(network string, now event.Instant) []KeyUse {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.hosts.uses(network, now)
+}
+
+// ForeignUse lists the uses of keys of network by anyone who is no known host.
+func (e *Engine) ForeignUse(network string) []ForeignUse {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.hosts.foreignUses(network)
+}
+
+// Keys lists the registry of network; all networks when it is empty.
+func (e *Engine) Keys(network string) []Key {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.keys.list(network)
+}
