@@ -151,7 +151,7 @@ type Step struct {
 	RunID   string            `json:"run_id"`
 	StepID  string            `json:"step_id"`
 	Attempt int               `json:"attempt"`
-	State   string            `json:"state"` // started, done, failed, unknown, compensated
+	State   string            `json:"state"` // started, done, failed, unknown, compensated, late (not acted on: accepted too late)
 	Key     string            `json:"key"`   // idempotence key given to the outside
 	Outputs map[string]string `json:"outputs,omitempty"`
 	Error   string            `json:"error,omitempty"`

@@ -20,6 +20,7 @@ type call struct {
 	target              Target
 	key                 string // idempotence key
 	attempt, generation int
+	intent              event.Instant // when the newest intent was written
 }
 
 // result is what a step that succeeded leaves: outputs for later steps, a
@@ -79,6 +80,42 @@ func actions() map[string]func(*call, context.Context) (result, error) {
 		typeVerify:     (*call).verify,
 		typeNotify:     (*call).notify,
 	}
+}
+
+// affirm is called right before every effect. When the intent has grown old,
+// while probes were waited for, it is written anew: the journal takes it only
+// from the one who still leads.
+func (c *call) affirm(ctx context.Context) error {
+	if event.At(c.r.deps.Now()).Sub(c.intent) <= c.r.cfg.MaxIntentAge {
+		return nil
+	}
+	c.attempt++
+	e := c.r.stepEntry(c.run, c.step, journal.Step{Attempt: c.attempt, State: "started", Key: c.key})
+	if err := c.r.append(ctx, e); err != nil {
+		return fmt.Errorf("journal the intent again: %w", err)
+	}
+	c.intent = e.Time
+	if age := event.At(c.r.deps.Now()).Sub(c.intent); age > c.r.cfg.MaxIntentAge {
+		c.r.metrics.lateActs.Inc()
+		return fmt.Errorf("the intent was accepted %s after it was written", short(age))
+	}
+	return nil
+}
+
+// put writes the secret store.
+func (c *call) put(ctx context.Context, name string, v secret.Value, expect int64) (int64, error) {
+	if err := c.affirm(ctx); err != nil {
+		return 0, err
+	}
+	return c.target.Store.Put(ctx, name, v, expect)
+}
+
+// kill revokes one key at the provider; its callers have seen another one mint.
+func (c *call) kill(ctx context.Context, id string) error {
+	if err := c.affirm(ctx); err != nil {
+		return err
+	}
+	return c.target.Provider.Revoke(ctx, id)
 }
 
 // input is an input of the step with its references to outputs filled in.

@@ -31,9 +31,14 @@ func (r *Runner) Run(ctx context.Context) error {
 		if lead == nil || r.deps.Now().Before(from) {
 			continue
 		}
+		overdue := 0
 		for _, id := range r.fold.open() {
 			r.start(ctx, lead, id)
+			if run := r.fold.snapshot(id); run != nil && run.state == StateOverdue {
+				overdue++
+			}
 		}
+		r.metrics.overdue.Set(float64(overdue))
 	}
 }
 
@@ -199,6 +204,7 @@ func (r *Runner) step(ctx context.Context, run *run, s journal.PlanStep) (moved 
 		return true, r.failed(ctx, c, fmt.Errorf("%w: network %s is no longer configured", errFinal, run.planned.Network))
 	}
 	intent := r.stepEntry(run, s, journal.Step{Attempt: c.attempt, State: "started", Key: c.key})
+	c.intent = intent.Time
 	entries := []journal.Entry{intent}
 	if enters := stepTypes()[s.Type].enters; enters != "" && run.state != enters && run.entered[StateBackOut] == 0 {
 		entries = append(entries, r.stateEntry(run, journal.RunState{State: string(enters)}))
@@ -315,9 +321,6 @@ func (r *Runner) enter(ctx context.Context, run *run, s journal.RunState) error 
 	if err := r.append(ctx, r.stateEntry(run, s)); err != nil {
 		return fmt.Errorf("journal state %s: %w", s.State, err)
 	}
-	if string(run.state) != s.State {
-		r.metrics.runs.WithLabelValues(run.planned.Playbook, s.State).Inc()
-	}
 	return nil
 }
 
@@ -340,6 +343,13 @@ func (r *Runner) keyEntry(run *run, keyID, state string) journal.Entry {
 // append journals and folds. The fold sees the records again from the journal's
 // own reader, which changes nothing.
 func (r *Runner) append(ctx context.Context, entries ...journal.Entry) error {
+	for _, e := range entries {
+		if s, ok := e.Body.(journal.RunState); ok {
+			if run := r.fold.snapshot(s.RunID); run != nil && string(run.state) != s.State {
+				r.metrics.runs.WithLabelValues(run.planned.Playbook, s.State).Inc()
+			}
+		}
+	}
 	recs, err := r.deps.Journal.Append(ctx, entries...)
 	for _, rec := range recs {
 		if _, ferr := r.fold.apply(rec); ferr != nil && err == nil {

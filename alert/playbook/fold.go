@@ -252,7 +252,8 @@ func (f *fold) runState(rec journal.Record, s journal.RunState) bool {
 	}
 	run.lastN = rec.N
 	state := State(s.State)
-	if state != run.state {
+	moved := state != run.state
+	if moved {
 		run.state, run.since = state, rec.Time
 	}
 	if run.entered[state] == 0 {
@@ -279,7 +280,10 @@ func (f *fold) runState(rec journal.Record, s journal.RunState) bool {
 	if s.Reason == reasonLaggards {
 		run.laggardsTold = true
 	}
-	run.reason, run.ended = s.Reason, s.Ended
+	if s.Reason != "" || moved {
+		run.reason = s.Reason
+	}
+	run.ended = s.Ended
 	if s.Text != "" {
 		run.text = s.Text
 	}
@@ -303,6 +307,9 @@ func (f *fold) step(rec journal.Record, s journal.Step) bool {
 	if st == nil {
 		st = &stepState{generation: 1}
 		run.steps[s.StepID] = st
+	}
+	if st.state == "done" && s.State != "compensated" {
+		return true // done is done: a copy of an old leader's try changes nothing
 	}
 	switch s.State {
 	case "started":

@@ -179,7 +179,6 @@ func (w *waiting) look(ctx context.Context) (moved bool, err error) {
 	case choice == choiceBackOut && run.canBackOut():
 		return true, w.state(ctx, StateBackOut, "chosen by "+who, "Backing out, chosen by "+who+".")
 	case w.now >= w.deadline && run.state != StateOverdue:
-		w.r.metrics.runs.WithLabelValues(run.planned.Playbook, string(StateOverdue)).Inc()
 		return true, w.state(ctx, StateOverdue, "no proof", "The overlap is over and the cut-over is not proven: "+w.proof.why()+
 			". Nothing is revoked by itself: extend once, revoke now, or back out.")
 	}
@@ -187,7 +186,7 @@ func (w *waiting) look(ctx context.Context) (moved bool, err error) {
 		return true, w.state(ctx, run.state, reasonLaggards, "Not there yet after "+short(w.laggardsAt.Sub(run.steps[w.step.ID].started))+": "+w.proof.why()+".")
 	}
 	if text := w.r.clockText(run, w.proof, w.deadline.Sub(w.now)); text != run.clock && w.now.Sub(run.clockAt) >= w.r.cfg.ClockEvery {
-		return true, w.state(ctx, run.state, run.reason, "")
+		return true, w.state(ctx, run.state, "", "") // only the clock moves
 	}
 	return false, nil
 }

@@ -84,7 +84,7 @@ func (c *call) canary(ctx context.Context) error {
 		return fmt.Errorf("read the secret store: %w", err)
 	}
 	v := secret.New(c.key)
-	if _, err := c.target.Store.Put(ctx, canaryName, v, version); err != nil {
+	if _, err := c.put(ctx, canaryName, v, version); err != nil {
 		return fmt.Errorf("the secret store is not writable: %w", err)
 	}
 	back, err := c.target.Store.Get(ctx, canaryName)
@@ -130,6 +130,9 @@ func (c *call) issue(ctx context.Context) (result, error) {
 		if err := c.revokeLost(ctx, keys, "old"); err != nil {
 			return result{}, err
 		}
+		if err := c.affirm(ctx); err != nil {
+			return result{}, err
+		}
 		if k, err = c.target.Provider.Issue(ctx, c.key); err != nil {
 			return result{}, fmt.Errorf("issue a key: %w", err)
 		}
@@ -150,7 +153,7 @@ func (c *call) revokeLost(ctx context.Context, keys []ProviderKey, alive string)
 		if err != nil || !ok {
 			return err // none dies while no other is known to work; the revoke step comes back to it
 		}
-		if err := c.target.Provider.Revoke(ctx, id); err != nil {
+		if err := c.kill(ctx, id); err != nil {
 			return fmt.Errorf("revoke the lost key %s: %w", id, err)
 		}
 	}
@@ -183,7 +186,7 @@ func (c *call) store(ctx context.Context) (result, error) {
 		if old := c.run.keyID("old"); c.fingerprint(cur.Value) != old {
 			return result{}, fmt.Errorf("%w: the secret store no longer holds the old key %s: someone changed it", errFinal, old)
 		}
-		if _, err := c.target.Store.Put(ctx, c.target.SecretName, k.Value, cur.Version); err != nil {
+		if _, err := c.put(ctx, c.target.SecretName, k.Value, cur.Version); err != nil {
 			return result{}, fmt.Errorf("write the secret store: %w", err)
 		}
 		if cur, err = c.target.Store.Get(ctx, c.target.SecretName); err != nil {
@@ -211,7 +214,7 @@ func (c *call) restore(ctx context.Context) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
-		if cur.Version, err = c.target.Store.Put(ctx, c.target.SecretName, old, cur.Version); err != nil {
+		if cur.Version, err = c.put(ctx, c.target.SecretName, old, cur.Version); err != nil {
 			return result{}, fmt.Errorf("write the secret store: %w", err)
 		}
 	}
@@ -252,6 +255,9 @@ func (c *call) distribute(ctx context.Context) (result, error) {
 	}
 	if want := c.run.keyID(c.which("new")); c.fingerprint(cur.Value) != want {
 		return result{}, fmt.Errorf("the secret store does not hold key %s", want)
+	}
+	if err := c.affirm(ctx); err != nil {
+		return result{}, err
 	}
 	hosts, err := c.target.Distributor.Distribute(ctx, c.target.SecretName, cur.Version)
 	if err != nil {
@@ -306,7 +312,7 @@ func (c *call) revoke(ctx context.Context) (result, error) {
 			}
 			seen = c.r.deps.Now()
 		}
-		if err := c.target.Provider.Revoke(ctx, id); err != nil {
+		if err := c.kill(ctx, id); err != nil {
 			return result{}, fmt.Errorf("revoke: %w", err)
 		}
 	}

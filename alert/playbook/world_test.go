@@ -44,6 +44,7 @@ type world struct {
 	logs     *lockedBuffer
 	first    secret.Value
 
+	slow   time.Duration   // the next intent takes this long to be accepted
 	values map[string]bool // every key that ever existed
 	mu     sync.Mutex
 }
@@ -256,7 +257,18 @@ func (j crashJournal) Append(ctx context.Context, entries ...journal.Entry) ([]j
 			name += ":" + b.State
 		}
 	}
-	return around(j.l, name, func() ([]journal.Record, error) { return j.l.w.journal.Append(ctx, entries...) })
+	return around(j.l, name, func() ([]journal.Record, error) {
+		j.l.w.mu.Lock()
+		slow := j.l.w.slow
+		if strings.Contains(name, "=started") {
+			j.l.w.slow = 0
+		} else {
+			slow = 0
+		}
+		j.l.w.mu.Unlock()
+		time.Sleep(slow)
+		return j.l.w.journal.Append(ctx, entries...)
+	})
 }
 
 type crashProvider struct {
