@@ -82,6 +82,7 @@ func (s *Set) change(rec journal.Record, c journal.IncidentChange) {
 	if !ok {
 		return
 	}
+	s.touch(inc.ID)
 	switch c.Op {
 	case OpJoin:
 		s.join(rec, inc, c)
@@ -128,6 +129,7 @@ func (s *Set) open(rec journal.Record, c journal.IncidentChange) {
 	s.incidents[inc.ID] = inc
 	s.order = append(s.order, inc.ID)
 	s.latest[inc.Fingerprint] = inc.ID
+	s.touch(inc.ID)
 	inc.log(rec, "opened", "", c.Note)
 	s.join(rec, inc, c)
 	s.evict()
@@ -172,7 +174,7 @@ func (s *Set) reopen(rec journal.Record, inc *Incident, c journal.IncidentChange
 	inc.State = Open
 	inc.Generation++
 	inc.AckedAt, inc.AckedBy, inc.ResolvedAt, inc.ClosedAt, inc.ClosedBy, inc.Verdict = 0, "", 0, 0, "", ""
-	inc.Escalated, inc.LastAt = false, rec.Time
+	inc.Escalated, inc.ReopenedAt, inc.LastAt = false, rec.Time, rec.Time
 	s.latest[inc.Fingerprint] = inc.ID
 	s.tell(inc, Notice{N: rec.N, Time: rec.Time, What: "reopened", Text: c.Note, Loud: true})
 }
@@ -258,6 +260,7 @@ func (s *Set) evict() {
 	s.order = slices.Delete(s.order, k, k+1)
 	delete(s.incidents, inc.ID)
 	delete(s.notices, inc.ID)
+	delete(s.touched, inc.ID)
 	if s.latest[inc.Fingerprint] == inc.ID {
 		delete(s.latest, inc.Fingerprint)
 	}

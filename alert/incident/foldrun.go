@@ -32,6 +32,7 @@ func (s *Set) decision(rec journal.Record, d journal.Decision) {
 		decideRun(rec, run, d)
 	}
 	if inc != nil {
+		s.touch(inc.ID)
 		s.decideIncident(rec, inc, d)
 	}
 }
@@ -91,6 +92,7 @@ func (s *Set) planned(rec journal.Record, p journal.RunPlanned) {
 	run.ApprovedBy, run.ApprovedAt, run.DeniedBy = nil, 0, ""
 	run.PlannedAt, run.ChangedAt = rec.Time, rec.Time
 	if inc, ok := s.incidents[p.IncidentID]; ok {
+		s.touch(inc.ID)
 		if !slices.Contains(inc.Runs, p.RunID) {
 			inc.Runs = append(inc.Runs, p.RunID)
 		}
@@ -114,6 +116,7 @@ func (s *Set) runState(rec journal.Record, r journal.RunState) {
 	if !ok {
 		return
 	}
+	s.touch(inc.ID)
 	if run.Acting() && (inc.State == Open || inc.State == Acknowledged) {
 		inc.State = Mitigating
 	}
@@ -142,6 +145,7 @@ func (s *Set) step(rec journal.Record, st journal.Step) {
 		run.Steps = append(run.Steps, rs)
 	}
 	run.ChangedAt = rec.Time
+	s.touch(run.IncidentID)
 	inc, ok := s.incidents[run.IncidentID]
 	if !ok || (st.Text == "" && st.Error == "") {
 		return

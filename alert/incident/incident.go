@@ -74,6 +74,7 @@ type Incident struct {
 	Generation int `json:"generation"`
 
 	OpenedAt   event.Instant `json:"opened_at"`
+	ReopenedAt event.Instant `json:"reopened_at,omitempty"`
 	LastAt     event.Instant `json:"last_at"` // journal time of the last finding, kept or only counted
 	AckedAt    event.Instant `json:"acked_at,omitempty"`
 	AckedBy    string        `json:"acked_by,omitempty"`
@@ -191,8 +192,8 @@ type Run struct {
 	Clock  string `json:"clock,omitempty"`
 	Ended  bool   `json:"ended,omitempty"`
 
-	PlannedAt  event.Instant `json:"planned_at"`
-	ExpiresAt  event.Instant `json:"expires_at,omitempty"`
+	PlannedAt event.Instant `json:"planned_at"`
+	ExpiresAt event.Instant `json:"expires_at,omitempty"`
 	// ApprovedAt is when the last approval that was needed came.
 	ApprovedAt event.Instant `json:"approved_at,omitempty"`
 	ApprovedBy []string      `json:"approved_by,omitempty"`

@@ -32,6 +32,7 @@ type Set struct {
 	notices  map[string][]Notice // by incident: told in the thread as soon as possible
 
 	leader, previous Leader
+	touched          map[string]struct{} // incidents that changed since TakeTouched
 }
 
 // shadowLink marks findings that are recorded and belong to no incident.
@@ -82,7 +83,7 @@ func NewSet() *Set {
 	return &Set{
 		incidents: map[string]*Incident{}, latest: map[string]string{}, runs: map[string]*Run{},
 		links: map[string]string{}, orphans: map[string]orphan{}, decisions: map[string]journal.Decision{},
-		messages: map[string]*Message{}, notices: map[string][]Notice{},
+		messages: map[string]*Message{}, notices: map[string][]Notice{}, touched: map[string]struct{}{},
 	}
 }
 
@@ -165,6 +166,19 @@ func (s *Set) Noticed() []string {
 	ids := slices.Collect(maps.Keys(s.notices))
 	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(s.notices[a][0].N, s.notices[b][0].N) })
 	return ids
+}
+
+// TakeTouched lists the incidents that changed since the last call.
+func (s *Set) TakeTouched() []string {
+	ids := slices.Sorted(maps.Keys(s.touched))
+	clear(s.touched)
+	return ids
+}
+
+func (s *Set) touch(incidentID string) {
+	if _, ok := s.incidents[incidentID]; ok {
+		s.touched[incidentID] = struct{}{}
+	}
 }
 
 // Leader is the last member that took over, and the one before it.
