@@ -77,6 +77,7 @@ func newPartition(p *Pipeline, id event.Partition, committed int64, a Assignment
 		storeLag: p.m.storeLag.WithLabelValues(id.Topic, n),
 		detached: p.m.detached.WithLabelValues(id.Topic, n),
 	}
+	part.acked.Store(-1)
 	if d, ok := a.Detected[id]; ok {
 		part.detected = d
 	}

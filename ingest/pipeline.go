@@ -113,7 +113,7 @@ func (p *Pipeline) Run(ctx context.Context, a Assignment) error {
 	}
 	readers.Go(guard(func() error { return p.tick(run) }))
 	stored := make(chan struct{})
-	committer.Go(func() { p.commit(run, stored, parts, a.Committer) })
+	committer.Go(func() { p.commit(run, stored, parts, a) })
 	readers.Wait()
 	stores.Wait()
 	close(stored)
@@ -233,13 +233,13 @@ const finalCommit = 2 * time.Second
 
 // commit commits what storage acknowledged, until stored is closed, and then a
 // last time.
-func (p *Pipeline) commit(run context.Context, stored <-chan struct{}, parts []*partition, c Committer) {
+func (p *Pipeline) commit(run context.Context, stored <-chan struct{}, parts []*partition, a Assignment) {
 	t := time.NewTicker(p.cfg.CommitEvery)
 	defer t.Stop()
-	done := make(map[event.Partition]int64, len(parts))
+	done := maps.Clone(a.Committed)
 	failing := false
 	once := func(ctx context.Context) {
-		err := p.commitOnce(ctx, parts, done, c)
+		err := p.commitOnce(ctx, parts, done, a.Committer)
 		if err != nil && !failing && ctx.Err() == nil {
 			p.Log.Warn("committing offsets failed; trying again", "error", err)
 		}
@@ -264,8 +264,7 @@ func (p *Pipeline) commit(run context.Context, stored <-chan struct{}, parts []*
 func (p *Pipeline) commitOnce(ctx context.Context, parts []*partition, done map[event.Partition]int64, c Committer) error {
 	offsets := map[event.Partition]int64{}
 	for _, part := range parts {
-		acked := part.acked.Load()
-		if last, ok := done[part.id]; acked > part.committed && (!ok || acked > last) {
+		if acked := part.acked.Load(); acked > done[part.id] {
 			offsets[part.id] = acked
 		}
 	}
