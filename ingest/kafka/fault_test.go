@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -154,6 +156,40 @@ func TestFetchReadsDamagedBatchesAgain(t *testing.T) {
 				t.Errorf("next is %d, want 1", f.Next)
 			}
 		})
+	}
+}
+
+// When the coordinator cannot be found for a moment, kafka-go gives its member
+// up and joins as another; the broker must not wait for the first.
+func TestGroupLeavesForAGivenUpMember(t *testing.T) {
+	t.Parallel()
+	cl := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
+	m := join(t, cl.ListenAddrs()[0], "g", GroupOptions{Topics: []string{"t"}}, nil)
+	first := m.next(t, "active", active)
+	var failing atomic.Int32
+	failing.Store(2) // the search for joining, and the one for leaving
+	cl.ControlKey(int16(kmsg.FindCoordinator), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cl.KeepControl()
+		if failing.Add(-1) < 0 {
+			return nil, nil, false
+		}
+		res := r.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		res.ErrorCode = kerr.CoordinatorNotAvailable.Code
+		return res, nil, true
+	})
+	cl.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+		return nil, errors.New("cut"), true
+	})
+	start := time.Now()
+	again := m.next(t, "active", active)
+	if again.Member == first.Member || again.Continued {
+		t.Errorf("got %+v, want a new member", again)
+	}
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("joining took %s; the session is 6s", d)
+	}
+	if got := count(t, m.met.left); got != 1 {
+		t.Errorf("left for %v members, want 1", got)
 	}
 }
 

@@ -60,6 +60,7 @@ type Group struct {
 	met    *groupMetrics
 	epoch  atomic.Int64
 	last   held
+	aside  sync.WaitGroup // leaving in the name of lost members
 }
 
 // held is what the generation before gave this member.
@@ -113,6 +114,7 @@ func (g *Group) Run(ctx context.Context, handler Handler) error {
 	})
 	cancel(err)
 	closing.Wait()
+	g.aside.Wait()
 	g.met.active.Set(0)
 	g.met.partitions.Set(0)
 	select {
@@ -164,6 +166,7 @@ func (g *Group) loop(ctx context.Context, cg *kafkago.ConsumerGroup, start func(
 			return fmt.Errorf("join consumer group %s: %w", g.client.cfg.Group.ID, err)
 		default:
 			g.met.errors.Inc()
+			g.abandon(ctx, err)
 			if since.IsZero() {
 				since = time.Now()
 			}
@@ -174,6 +177,18 @@ func (g *Group) loop(ctx context.Context, cg *kafkago.ConsumerGroup, start func(
 			g.log.Log(ctx, level, "joining the consumer group failed; trying again", "error", err)
 		}
 	}
+}
+
+// abandon leaves for the member that the library has given up: after any error
+// but RebalanceInProgress it joins as a new one, and the broker would wait for the
+// old one's session.
+func (g *Group) abandon(ctx context.Context, err error) {
+	former := g.last.member
+	if former == "" || errors.Is(err, kafkago.RebalanceInProgress) {
+		return
+	}
+	g.last = held{}
+	g.aside.Go(func() { g.leave(ctx, former) })
 }
 
 // final reports an error of joining that only an operator can mend.

@@ -220,6 +220,38 @@ func TestGroupRestartAfterKill(t *testing.T) {
 	})
 }
 
+// A leader that is killed is replaced after its session, also when it carries the
+// highest epoch.
+func TestGroupTakeoverAfterKill(t *testing.T) {
+	t.Parallel()
+	devstacktest.Brokers(t, func(t *testing.T, addr string) {
+		topic := devstacktest.CreateTopic(t, addr, 2, devstack.LogAppendTime())
+		group := devstacktest.Name(t)
+		var epoch atomic.Int64
+		epoch.Store(99)
+		dead, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
+			ID: group, Brokers: []string{addr}, Topics: []string{topic}, HeartbeatInterval: time.Hour,
+			SessionTimeout: 6 * time.Second, RebalanceTimeout: 10 * time.Second, JoinGroupBackoff: 50 * time.Millisecond,
+			GroupBalancers: []kafkago.GroupBalancer{balancer{epoch: &epoch}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = dead.Close() })
+		for {
+			if _, err = dead.Next(t.Context()); err == nil {
+				break
+			}
+		}
+		start := time.Now()
+		m := join(t, addr, group, GroupOptions{Topics: []string{topic}}, nil)
+		a := m.next(t, "active", active)
+		if d := time.Since(start); d > 15*time.Second || len(a.Partitions) != 2 {
+			t.Errorf("the takeover took %s and gave %d partitions", d, len(a.Partitions))
+		}
+	})
+}
+
 func TestGroupNewPartitions(t *testing.T) {
 	t.Parallel()
 	devstacktest.Brokers(t, func(t *testing.T, addr string) {

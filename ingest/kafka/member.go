@@ -65,12 +65,19 @@ func (g *Group) leaveFormer(ctx context.Context) {
 	if json.Unmarshal(b, &f) != nil || f.Member == "" || f.Group != g.client.cfg.Group.ID {
 		return
 	}
+	g.leave(ctx, f.Member)
+	g.forgetMember()
+}
+
+// leave removes a member that nobody speaks for any more, so that the broker
+// does not wait for it.
+func (g *Group) leave(ctx context.Context, member string) {
 	start := time.Now()
-	err = g.client.wire.Retry(ctx, "leave group", func(ctx context.Context) error {
+	err := g.client.wire.Retry(ctx, "leave group", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, g.client.cfg.Group.Timeout)
 		defer cancel()
 		res, err := g.client.wire.Kafka().LeaveGroup(ctx, &kafkago.LeaveGroupRequest{
-			GroupID: f.Group, Members: []kafkago.LeaveGroupRequestMember{{ID: f.Member}},
+			GroupID: g.client.cfg.Group.ID, Members: []kafkago.LeaveGroupRequestMember{{ID: member}},
 		})
 		if err != nil {
 			return err
@@ -82,12 +89,12 @@ func (g *Group) leaveFormer(ctx context.Context) {
 	})
 	switch {
 	case err == nil:
-		g.log.Info("left the consumer group in the name of the process before", "member", f.Member, "took", time.Since(start))
-	case errors.Is(err, kafkago.UnknownMemberId) || errors.Is(err, kafkago.GroupIdNotFound):
+		g.met.left.Inc()
+		g.log.Info("left the consumer group in the name of a former member", "member", member, "took", time.Since(start))
+	case errors.Is(err, kafkago.UnknownMemberId) || errors.Is(err, kafkago.GroupIdNotFound) || ctx.Err() != nil:
 	default:
-		g.log.Warn("leaving the consumer group in the name of the process before failed; joining may take its session time", "error", err)
+		g.log.Warn("leaving the consumer group in the name of a former member failed; joining may take its session time", "member", member, "error", err)
 	}
-	g.forgetMember()
 }
 
 // lost reports a commit error after which the generation is not ours.

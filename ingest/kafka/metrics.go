@@ -35,14 +35,15 @@ func (m *clientMetrics) fetched(f *ingest.Fetched, bytes int, d time.Duration) {
 }
 
 type groupMetrics struct {
-	generations, errors, committed, refused prometheus.Counter
-	active, partitions                      prometheus.Gauge
+	generations, errors, left, committed, refused prometheus.Counter
+	active, partitions                            prometheus.Gauge
 }
 
 func newGroupMetrics(r *metrics.Registry) *groupMetrics {
 	return &groupMetrics{
 		generations: r.Counter("kafka", "group_generations_total", "Generations of the consumer group that this member took part in."),
 		errors:      r.Counter("kafka", "group_errors_total", "Failed attempts to join the consumer group."),
+		left:        r.Counter("kafka", "group_former_members_total", "Former members of this daemon that were removed from the group."),
 		committed:   r.Counter("kafka", "commits_total", "Commits of stored positions that the broker accepted."),
 		refused:     r.Counter("kafka", "commits_refused_total", "Commits that would have moved a position back, or came after the generation ended."),
 		active:      r.Gauge("kafka", "group_active", "1 while this member holds the partitions, 0 while it stands by."),
