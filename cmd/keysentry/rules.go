@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/internal/app"
+	"github.com/keysentry/keysentry/internal/config"
+	"github.com/keysentry/keysentry/rules"
+	"github.com/keysentry/keysentry/rules/eval"
+	"github.com/keysentry/keysentry/rules/library"
+	"github.com/keysentry/keysentry/rules/ruletest"
+)
+
+func rulesCommand(std stdio) *cobra.Command {
+	c := group("rules", "Check, test, evaluate, explain and list rules", `Work with rules: Sigma documents with a few marked extensions. Without paths the
+shipped rules are meant. docs/reference/rules.md describes the language.`)
+	c.AddCommand(rulesLintCommand(std), rulesTestCommand(std), rulesEvalCommand(std), rulesExplainCommand(std), rulesListCommand(std))
+	return c
+}
+
+// ruleFiles reads the named files and folders, or the shipped rules.
+func ruleFiles(paths []string) (files, tests []rules.File, err error) {
+	if len(paths) == 0 {
+		return library.Files(), library.TestFiles(), nil
+	}
+	files, tests, err = rules.ReadFiles(paths)
+	return files, tests, usage(err)
+}
+
+func rulesLintCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{Use: "lint [PATH...]", Short: "Say everything that is wrong or doubtful about rules",
+		Long: `Say everything that is wrong or doubtful about rules, each remark with its place
+and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
+	format := c.Flags().String("format", "text", "text, json or sarif")
+	strict := c.Flags().Bool("strict", false, "warnings fail too")
+	events := c.Flags().Bool("canonical", false, "field names must be fields of the canonical event")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		files, tests, err := ruleFiles(args)
+		if err != nil {
+			return err
+		}
+		opt := rules.Options{}
+		if *events || len(args) == 0 {
+			opt.Layout = rules.LayoutEvent
+		}
+		diags := rules.Lint(append(files, tests...), opt)
+		switch *format {
+		case "text":
+			for _, d := range diags {
+				fmt.Fprintln(std.out, d)
+			}
+		case "json":
+			err = rules.WriteJSON(std.out, diags)
+		case "sarif":
+			err = rules.WriteSARIF(std.out, diags)
+		default:
+			err = usage(fmt.Errorf("--format %q is not text, json or sarif", *format))
+		}
+		if err != nil {
+			return err
+		}
+		for _, d := range diags {
+			if d.Severity == rules.Error || *strict && d.Severity == rules.Warning {
+				return bad
+			}
+		}
+		return nil
+	}
+	return c
+}
+
+func rulesTestCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{Use: "test [PATH...]", Short: "Run the tests that rules carry",
+		Long: `Run the tests that rules carry (tests: in the rule, or NAME.test.yml beside it)
+through the code that the daemon runs. Exits 1 when a case fails, a document has
+an error, or a rule lacks a firing or a quiet case.`}
+	junit := c.Flags().String("junit", "", "write JUnit XML to `FILE` too")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		files, tests, err := ruleFiles(args)
+		if err != nil {
+			return err
+		}
+		report := ruletest.Run(files, tests, ruletest.Options{})
+		for _, d := range report.Diagnostics {
+			fmt.Fprintln(std.err, d)
+		}
+		for _, k := range report.Cases {
+			verdict := "ok  "
+			if len(k.Failures) > 0 {
+				verdict = "FAIL"
+			}
+			fmt.Fprintf(std.out, "%s %s: %s\n", verdict, k.File, k.Name)
+			for _, f := range k.Failures {
+				fmt.Fprintf(std.out, "       %s\n", f)
+			}
+		}
+		for _, u := range report.Uncovered {
+			fmt.Fprintf(std.out, "FAIL %s\n", u)
+		}
+		fmt.Fprintf(std.out, "%d cases, %d failed\n", len(report.Cases), report.Failed())
+		if *junit != "" {
+			if err := writeFile(*junit, func(w io.Writer) error { return ruletest.WriteJUnit(w, report) }); err != nil {
+				return err
+			}
+		}
+		if !report.OK() {
+			return bad
+		}
+		return nil
+	}
+	return c
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// evalFlags are the flags of rules eval.
+type evalFlags struct {
+	rules                            *[]string
+	events, mapping, format, timeKey *string
+	lateness                         *time.Duration
+	logsource, placeholders          *map[string]string
+}
+
+func rulesEvalCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{Use: "eval --rules PATH... --events FILE", Short: "Evaluate rules over a file of records", Args: noArgs,
+		Long: `Evaluate rules over a file of records and print one JSON object per match or
+finding. The file holds NDJSON or JSON objects one after another; - is standard
+input. With --mapping none (the default) rules speak of the raw JSON: nested
+paths with dots, a literal dotted key wins. With the name of a mapping the
+records are decoded by it first, and rules speak of canonical events.
+
+Rules apply whatever their logsource unless --logsource is given. At the end of
+the input the watermark passes everything. Exits 1 when a rule has an error; the
+others are evaluated all the same.`}
+	f := c.Flags()
+	ef := evalFlags{
+		rules:   f.StringArrayP("rules", "r", nil, "rule `PATH`, file or folder; may be repeated (default: the shipped rules)"),
+		events:  f.StringP("events", "e", "-", "`FILE` of records, or -"),
+		mapping: f.String("mapping", "none", "none, canonical, windows, or the name of a mapping"),
+		format:  f.String("format", "ndjson", "ndjson"),
+		timeKey: f.String("time", "time", "`FIELD` with the time: RFC 3339, or seconds or milliseconds since 1970"),
+	}
+	ef.lateness = f.Duration("lateness", 0, "allowed lateness")
+	ef.logsource = f.StringToString("logsource", nil, "apply only rules of this logsource, as `KEY=VALUE,...`")
+	ef.placeholders = f.StringToString("placeholder", nil, "value of a %name% in rules, as `NAME=VALUE`")
+	c.RunE = action(func(ctx context.Context) error { return evalRules(ctx, std, ef) })
+	return c
+}
+
+func evalRules(ctx context.Context, std stdio, f evalFlags) error {
+	if *f.format != "ndjson" {
+		return usage(fmt.Errorf("--format %q: rules eval prints ndjson", *f.format))
+	}
+	files, _, err := ruleFiles(*f.rules)
+	if err != nil {
+		return err
+	}
+	opt := eval.Options{Rules: files, TimeField: *f.timeKey, Lateness: *f.lateness, LogSource: *f.logsource,
+		Diagnostics: func(d rules.Diagnostic) {
+			if d.Severity == rules.Error {
+				fmt.Fprintln(std.err, d)
+			}
+		}}
+	if len(*f.placeholders) > 0 {
+		opt.Placeholders = map[string][]string{}
+		for k, v := range *f.placeholders {
+			opt.Placeholders[k] = []string{v}
+		}
+	}
+	switch *f.mapping {
+	case "none":
+	case "windows":
+		opt.Fields = rules.WindowsMapping()
+	default:
+		if opt.Decode, err = app.RecordDecoder(*f.mapping); err != nil {
+			return usage(err)
+		}
+	}
+	in, closeIn, err := openInput(std, *f.events)
+	if err != nil {
+		return usage(err)
+	}
+	defer closeIn()
+	out := bufio.NewWriterSize(std.out, 1<<16)
+	stats, err := eval.Run(ctx, opt, bufio.NewReaderSize(in, 1<<20), out)
+	if ferr := out.Flush(); ferr != nil && err == nil {
+		err = ferr
+	}
+	for _, n := range []struct {
+		count int64
+		what  string
+	}{{stats.NoTime, "records without a time take no part in correlations"}, {int64(stats.TooLate), "records came too late for a correlation"},
+		{stats.Undecoded, "records could not be decoded and were passed over"}} {
+		if n.count > 0 {
+			fmt.Fprintf(std.err, "keysentry: %d %s\n", n.count, n.what)
+		}
+	}
+	if errors.Is(err, eval.ErrRules) {
+		fmt.Fprintf(std.err, "keysentry: %d rule documents were left out\n", stats.Errors)
+		return bad
+	}
+	return err
+}
+
+// openInput opens a file, or standard input for "-".
+func openInput(std stdio, path string) (io.Reader, func(), error) {
+	if path == "-" {
+		return std.in, func() {}, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { _ = f.Close() }, nil
+}
+
+func rulesExplainCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{Use: "explain --rule ID --event FILE [PATH...]", Short: "Show why a rule matches a record, or does not",
+		Long: `Print the tree of a rule's predicates with the verdict of each and the value that
+it saw. The rule is named by id, name or title; the file holds one record (- is
+standard input). Exits 1 when the rule does not match.`}
+	id := c.Flags().String("rule", "", "id, name or title of the rule")
+	file := c.Flags().StringP("event", "e", "-", "`FILE` with one record")
+	canonical := c.Flags().Bool("canonical", false, "the record is a canonical event")
+	format := formatFlag(c)
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		files, _, err := ruleFiles(args)
+		if err != nil {
+			return err
+		}
+		in, closeIn, err := openInput(std, *file)
+		if err != nil {
+			return usage(err)
+		}
+		defer closeIn()
+		raw, err := io.ReadAll(io.LimitReader(in, 16<<20))
+		if err != nil {
+			return err
+		}
+		tree, err := explain(files, *id, raw, *canonical || len(args) == 0)
+		if err != nil {
+			return err
+		}
+		var failed error
+		err = show(std.out, *format, tree, func(w io.Writer) { failed = tree.Write(w) })
+		if err = firstOf(err, failed); err == nil && !tree.Verdict {
+			return bad
+		}
+		return err
+	}
+	return c
+}
+
+func explain(files []rules.File, id string, raw []byte, canonical bool) (rules.Tree, error) {
+	opt := rules.Options{AnyLogSource: true}
+	if canonical {
+		opt.Layout = rules.LayoutEvent
+	}
+	set, _ := rules.Load(files, opt)
+	for _, r := range set.Rules {
+		if r.ID != id && r.Name != id && r.Title != id {
+			continue
+		}
+		m := rules.NewMatcher(set.Program())
+		if !canonical {
+			if _, err := m.MatchJSON(raw, nil); err != nil {
+				return rules.Tree{}, usage(fmt.Errorf("the record: %w", err))
+			}
+			return m.Explain(r), nil
+		}
+		var e event.Event
+		if err := event.Decode(raw, event.DefaultLimits(), &e); err != nil {
+			return rules.Tree{}, usage(fmt.Errorf("the record: %w", err))
+		}
+		m.MatchEvent(&e, nil)
+		return m.Explain(r), nil
+	}
+	return rules.Tree{}, usage(fmt.Errorf("no detection rule has the id, name or title %q; see 'keysentry rules list'", id))
+}
+
+// ruleRow is one line of rules list.
+type ruleRow struct {
+	ID       string   `json:"id"`
+	Name     string   `json:"name,omitempty"`
+	Title    string   `json:"title"`
+	Type     string   `json:"type"` // detection, or the correlation's type
+	Level    string   `json:"level,omitempty"`
+	Severity string   `json:"severity"`
+	Incident string   `json:"incident"`
+	Needs    []string `json:"needs,omitempty"`
+	Inner    bool     `json:"inner,omitempty"`
+	File     string   `json:"file"`
+	Line     int      `json:"line"`
+}
+
+func rulesListCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{Use: "list [PATH...]", Short: "List the rules that would run"}
+	path := c.Flags().StringP("config", "c", "", "list the rules of this configuration `FILE`")
+	format := formatFlag(c)
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		cfg := config.RulesConfig{Builtin: len(args) == 0, Paths: args}
+		if *path != "" {
+			whole, err := loadConfig(*path)
+			if err != nil {
+				return err
+			}
+			cfg = whole.Rules
+		}
+		set, diags, err := app.LoadRules(cfg)
+		if err != nil {
+			return usage(err)
+		}
+		for _, d := range diags {
+			if d.Severity == rules.Error {
+				fmt.Fprintln(std.err, d)
+			}
+		}
+		var rows []ruleRow
+		for _, r := range set.Rules {
+			rows = append(rows, rowOf(r.Meta, "detection", r.Inner))
+		}
+		for _, r := range set.Correlations {
+			rows = append(rows, rowOf(r.Meta, string(r.Type), r.Inner))
+		}
+		return list(std.out, *format, rows, func(w io.Writer) {
+			fmt.Fprintln(w, "SEVERITY\tINCIDENT\tTYPE\tTITLE\tID")
+			for _, r := range rows {
+				if !r.Inner {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID)
+				}
+			}
+		})
+	}
+	return c
+}
+
+func rowOf(m rules.Meta, typ string, inner bool) ruleRow {
+	row := ruleRow{ID: m.ID, Name: m.Name, Title: m.Title, Type: typ, Level: m.Level, Severity: m.Severity.String(), Incident: string(m.Kind),
+		Inner: inner, File: m.File, Line: m.Line}
+	for _, o := range m.Origins {
+		row.Needs = append(row.Needs, "origin "+o.String())
+	}
+	for _, f := range m.Fields {
+		row.Needs = append(row.Needs, "field "+f.String())
+	}
+	return row
+}

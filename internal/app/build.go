@@ -1,0 +1,276 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/keysentry/keysentry/alert"
+	"github.com/keysentry/keysentry/alert/incident"
+	kafkajournal "github.com/keysentry/keysentry/alert/journal/kafka"
+	"github.com/keysentry/keysentry/alert/playbook"
+	"github.com/keysentry/keysentry/alert/playbook/action/encfile"
+	"github.com/keysentry/keysentry/alert/playbook/action/simulated"
+	"github.com/keysentry/keysentry/alert/slack"
+	"github.com/keysentry/keysentry/configs"
+	"github.com/keysentry/keysentry/detect/posture"
+	"github.com/keysentry/keysentry/detect/posture/check"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/ingest"
+	"github.com/keysentry/keysentry/ingest/kafka"
+	"github.com/keysentry/keysentry/internal/config"
+	"github.com/keysentry/keysentry/internal/console"
+	"github.com/keysentry/keysentry/internal/secret"
+	"github.com/keysentry/keysentry/rules"
+	"github.com/keysentry/keysentry/rules/library"
+	"github.com/keysentry/keysentry/store"
+)
+
+func (a *App) buildKafka() (err error) {
+	a.kafka, err = kafka.NewClient(a.cfg.Kafka, kafka.Deps{Getenv: a.opts.Getenv, Log: a.log, Metrics: a.opts.Metrics})
+	if err != nil {
+		return operator("kafka", err)
+	}
+	a.control = kafka.NewControl(a.kafka)
+	a.group, err = kafka.NewGroup(a.kafka, kafka.GroupOptions{Topics: topicNames(a.cfg.Ingest), DataDir: a.cfg.DataDir, Metrics: a.opts.Metrics})
+	if err != nil {
+		return operator("kafka", err)
+	}
+	key, err := a.cfg.Journal.Key.Resolve(a.opts.Getenv)
+	if err != nil {
+		return operator("journal.key", err)
+	}
+	a.journal, err = kafkajournal.New(a.cfg.Journal, kafkajournal.Deps{
+		Wire: a.kafka.Wire(), Topic: a.cfg.Kafka.Topics.Journal, Key: key, Log: a.log, Metrics: a.opts.Metrics,
+	})
+	return operator("journal", err)
+}
+
+func topicNames(cfg ingest.Config) []string {
+	names := make([]string, len(cfg.Topics))
+	for i, t := range cfg.Topics {
+		names[i] = t.Name
+	}
+	return names
+}
+
+func (a *App) buildStore() (err error) {
+	a.store, err = store.New(a.cfg.Store, store.Deps{Log: a.log, Metrics: a.opts.Metrics, Getenv: a.opts.Getenv})
+	if err != nil {
+		return operator("store", err)
+	}
+	a.writer = store.NewWriter(a.store)
+	a.mirror = store.NewMirror(a.store)
+	a.roller = store.NewRoller(a.store)
+	a.storeErr = errors.New("not connected yet")
+	return nil
+}
+
+// LoadRules loads the shipped rules and those of the configuration, without the
+// disabled ones. A document with a fault is left out and named in the
+// diagnostics; the error is about reading files.
+func LoadRules(cfg config.RulesConfig) (*rules.Set, []rules.Diagnostic, error) {
+	var files []rules.File
+	if cfg.Builtin {
+		files = append(files, library.Files()...)
+	}
+	own, err := rules.ReadFiles(cfg.Paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, diags := rules.Load(append(files, own...), rules.Options{Layout: rules.LayoutEvent, Placeholders: cfg.Placeholders, Disable: cfg.Disable})
+	return set, diags, nil
+}
+
+func (a *App) buildRules() error {
+	set, diags, err := LoadRules(a.cfg.Rules)
+	if err != nil {
+		return operator("rules", err)
+	}
+	a.reportRules(diags)
+	a.rules = set
+	return nil
+}
+
+// reportRules says which rules do not run, and why.
+func (a *App) reportRules(diags []rules.Diagnostic) {
+	for _, d := range diags {
+		if d.Severity == rules.Error {
+			a.log.Error("rule is left out", "at", fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Col), "code", d.Code, "error", d.Message, "hint", d.Hint)
+		}
+	}
+}
+
+func (a *App) newDecoder() (*ingest.Decoder, error) {
+	key, err := a.cfg.Ingest.FingerprintKey.Resolve(a.opts.Getenv)
+	if err != nil {
+		return nil, operator("ingest.fingerprint_key", err)
+	}
+	mappings, err := fs.Sub(configs.Mappings, "mappings")
+	if err != nil {
+		return nil, operator("ingest", err)
+	}
+	d, err := ingest.NewDecoder(a.cfg.Ingest, ingest.DecoderDeps{Redactor: a.redactor, Mappings: mappings, FingerprintKey: key, Metrics: a.opts.Metrics})
+	return d, operator("ingest", err)
+}
+
+func (a *App) buildResponse() error {
+	if _, err := a.newDecoder(); err != nil { // faults of mappings show at start, not at the first takeover
+		return err
+	}
+	var notifier alert.Notifier = alert.NewTextNotifier(a.opts.Out)
+	routes := alert.DefaultRoutes()
+	if a.cfg.Slack.Enabled() {
+		s, err := slack.New(a.cfg.Slack, slack.Deps{Getenv: a.opts.Getenv, Decider: desk{a}, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics})
+		if err != nil {
+			return operator("slack", err)
+		}
+		a.slack, notifier, routes = s, s, a.cfg.Slack.Routes()
+	}
+	var err error
+	a.manager, err = alert.New(a.cfg.Alert, alert.Deps{
+		Journal: a.journal, Notifier: notifier, Positions: positions{a}, Routes: routes, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
+	})
+	if err != nil {
+		return operator("alert", err)
+	}
+	if err := a.buildPeople(); err != nil {
+		return err
+	}
+	return a.buildPlaybooks()
+}
+
+func (a *App) buildPeople() error {
+	a.people = map[[sha256.Size]byte]string{}
+	for i, p := range a.cfg.Alert.People {
+		v, err := p.Credential.Resolve(a.opts.Getenv)
+		if err != nil {
+			return operator(fmt.Sprintf("alert.people[%d].credential", i), err)
+		}
+		if v.Empty() {
+			continue
+		}
+		digest := sha256.Sum256([]byte(v.Reveal()))
+		if other, taken := a.people[digest]; taken {
+			return operator(fmt.Sprintf("alert.people[%d].credential", i), fmt.Errorf("is the credential of %s too", other))
+		}
+		a.people[digest] = p.ID
+	}
+	return nil
+}
+
+// LoadPlaybooks loads the shipped playbooks and those of the configuration.
+func LoadPlaybooks(cfg config.PlaybookConfig) (*playbook.Library, error) {
+	shipped, err := fs.Sub(configs.Playbooks, "playbooks")
+	if err != nil {
+		return nil, err
+	}
+	sources := []fs.FS{shipped}
+	for _, p := range cfg.Paths {
+		if _, err := os.Stat(p); err != nil {
+			return nil, fmt.Errorf("paths: %w", err)
+		}
+		sources = append(sources, os.DirFS(filepath.Clean(p)))
+	}
+	lib, errs := playbook.Load(sources...)
+	return lib, errors.Join(errs...)
+}
+
+func (a *App) buildPlaybooks() (err error) {
+	if a.library, err = LoadPlaybooks(a.cfg.Playbook); err != nil {
+		return operator("playbooks", err)
+	}
+	targets := map[string]playbook.Target{}
+	keys := map[string]secret.Value{}
+	for _, name := range slices.Sorted(maps.Keys(a.cfg.Networks)) {
+		spec := a.cfg.Networks[name]
+		if keys[name], err = spec.FingerprintKey.Resolve(a.opts.Getenv); err != nil {
+			return operator("networks."+name+".fingerprint_key", err)
+		}
+		if spec.Provider.Type == "" {
+			continue
+		}
+		if targets[name], err = a.target(spec); err != nil {
+			return operator("networks."+name, err)
+		}
+	}
+	a.runner, err = playbook.New(a.cfg.Playbook.Config, playbook.Deps{
+		Journal: a.journal, Library: a.library, Targets: targets, Evidence: evidence{a}, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
+		Fingerprint: func(network string, key secret.Value) string {
+			return event.Fingerprint([]byte(keys[network].Reveal()), key.Reveal())
+		},
+	})
+	if err != nil {
+		return operator("playbooks", err)
+	}
+	a.proposer = &proposer{enabled: a.cfg.Playbook.Propose, manager: a.manager, runner: a.runner, library: a.library, inputs: a.planInputs,
+		leading: func() bool { return a.engine() != nil }, log: a.log, waiting: map[string]bool{}, wake: make(chan struct{}, 1)}
+	a.subscribe()
+	return nil
+}
+
+func (a *App) target(spec config.NetworkSpec) (playbook.Target, error) {
+	token, err := spec.Provider.AdminToken.Resolve(a.opts.Getenv)
+	if err != nil {
+		return playbook.Target{}, fmt.Errorf("provider.admin_token: %w", err)
+	}
+	provider, err := simulated.New(spec.Provider.Config, simulated.Deps{AdminToken: token})
+	if err != nil {
+		return playbook.Target{}, fmt.Errorf("provider: %w", err)
+	}
+	secrets, err := encfile.New(spec.Secret.Config)
+	if err != nil {
+		return playbook.Target{}, fmt.Errorf("secret: %w", err)
+	}
+	return playbook.Target{Provider: provider, Store: secrets, SecretName: spec.Secret.Name, ProbeUser: spec.ProbeUser}, nil
+}
+
+// planInputs fills a proposal's inputs from the incident.
+func (a *App) planInputs(inc incident.Incident) map[string]string {
+	if inc.Subject.Field == event.FieldKeyID.String() {
+		return map[string]string{"key_id": inc.Subject.Value}
+	}
+	return nil
+}
+
+func (a *App) buildPosture() (err error) {
+	reg := registry{a.store}
+	a.posture, err = posture.New(a.cfg.Posture, posture.Deps{
+		Checks: []posture.Check{check.NewKeyAge(reg), check.NewCertificateLead(reg)}, History: history{a},
+		Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
+	})
+	return operator("posture", err)
+}
+
+func (a *App) buildConsole() (err error) {
+	var clicks http.Handler
+	if a.slack != nil {
+		clicks = a.slack.Handler()
+	}
+	a.console, err = console.New(a.cfg.HTTP, console.Deps{
+		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks,
+		Scorecard: func(ctx context.Context) (posture.Scorecard, error) { return a.posture.Scorecard(ctx), nil },
+		Metrics:   a.opts.Metrics, Logger: a.log,
+	})
+	return operator("http", err)
+}
+
+// leaderURL is the leader's address when another member leads, else empty.
+func (a *App) leaderURL() string {
+	if _, leading := a.journal.Leading(); leading {
+		return ""
+	}
+	last := a.memory.lastLeader()
+	if last.Member == a.cfg.Instance {
+		return ""
+	}
+	return strings.TrimSuffix(last.Address, "/")
+}

@@ -1,0 +1,261 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/offset"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/ingest"
+	"github.com/keysentry/keysentry/ingest/kafka"
+)
+
+// session is one leadership: an engine whose windows belong to it, and the
+// pipeline that feeds it.
+type session struct {
+	epoch    int64
+	engine   *detect.Engine
+	pipeline *ingest.Pipeline
+	clocks   *clocks
+	ctx      context.Context // ends with the leadership
+	end      context.CancelFunc
+}
+
+// consume joins the group and works on what it is assigned, until ctx ends.
+func (a *App) consume(ctx context.Context) error {
+	if err := a.journal.CaughtUp(ctx); err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	if err := a.group.Run(ctx, a.serve); err != nil {
+		return fmt.Errorf("consumer group: %w", err)
+	}
+	return nil
+}
+
+// serve works for one generation of the group.
+func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
+	if as.Standby() {
+		a.stepDown()
+		a.log.Info("standing by", "generation", as.Generation)
+		<-ctx.Done()
+		return nil
+	}
+	s, resumed, err := a.lead(ctx, as)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, errTakeOver):
+		// Somebody else wrote first, or the broker did not answer: the group
+		// decides again who leads.
+		a.log.Warn("take-over failed; joining again", "error", err)
+		return pause(ctx, time.Second)
+	case err != nil:
+		return err
+	}
+	points, err := a.control.Load(ctx)
+	if err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	assigned := ingest.Assignment{
+		Committed: as.Partitions, Detected: map[event.Partition]int64{}, Clocks: map[event.Partition]offset.Snapshot{},
+		Committer: as.Commit, Resume: resumed,
+	}
+	for p, cp := range points {
+		assigned.Detected[p] = cp.Detected
+		var snap offset.Snapshot
+		if len(cp.Clocks) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(cp.Clocks, &snap); err != nil {
+			a.log.Warn("clock estimates are unreadable and begin anew", "partition", p.String(), "error", err)
+			continue
+		}
+		assigned.Clocks[p] = snap
+	}
+	return a.work(ctx, s, assigned)
+}
+
+// work runs the pipeline until the generation ends or the leadership is lost.
+func (a *App) work(ctx context.Context, s *session, assigned ingest.Assignment) error {
+	run, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-run.Done():
+				return
+			case <-tick.C:
+				if _, leading := a.journal.Leading(); !leading {
+					a.log.Warn("another member leads; giving the partitions back")
+					cancel()
+					return
+				}
+			}
+		}
+	}()
+	err := s.pipeline.Run(run, assigned)
+	cancel()
+	<-stopped
+	if _, leading := a.journal.Leading(); !leading {
+		a.stepDown()
+	}
+	return ignoreEnd(ctx, err)
+}
+
+// ignoreEnd drops the error of a generation that is over anyway.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+	return nil
+}
+
+var errTakeOver = errors.New("take over")
+
+// lead takes the leadership over, or goes on with the one that this member has.
+func (a *App) lead(ctx context.Context, as kafka.Assignment) (s *session, resumed bool, err error) {
+	a.mu.Lock()
+	s = a.session
+	a.mu.Unlock()
+	if epoch, leading := a.journal.Leading(); as.Continued && leading && s != nil && s.epoch == epoch {
+		return s, true, nil
+	}
+	a.stepDown()
+	if err := a.journal.CaughtUp(ctx); err != nil {
+		return nil, false, fmt.Errorf("%w: %w", errTakeOver, err)
+	}
+	epoch, err := a.journal.TakeOver(ctx, journal.TookOver{Member: a.cfg.Instance, Address: a.URL(), Version: a.opts.Version})
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: %w", errTakeOver, err)
+	}
+	a.group.SetEpoch(epoch)
+	s, err = a.newSession(epoch)
+	if err != nil {
+		return nil, false, err
+	}
+	a.mu.Lock()
+	a.session = s
+	a.mu.Unlock()
+	a.manager.Lead(s.ctx, epoch)
+	a.runner.Lead(s.ctx, epoch)
+	a.log.Info("leading", "epoch", epoch, "generation", as.Generation)
+	return s, false, nil
+}
+
+func (a *App) newSession(epoch int64) (*session, error) {
+	s := &session{epoch: epoch, clocks: &clocks{}}
+	a.mu.Lock()
+	set := a.rules
+	a.mu.Unlock()
+	var err error
+	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Logger: a.log, Metrics: a.opts.Metrics})
+	if err != nil {
+		return nil, operator("detect", err)
+	}
+	a.memory.brief(s.engine)
+	decoder, err := a.newDecoder()
+	if err != nil {
+		return nil, err
+	}
+	s.pipeline, err = ingest.New(a.cfg.Ingest, ingest.Deps{
+		Source: a.kafka, Writer: &quarantining{EventWriter: a.writer, produce: a.produceReject, log: a.log}, Detector: s.engine, Sink: a.manager,
+		Decoder: decoder, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
+	})
+	if err != nil {
+		return nil, operator("ingest", err)
+	}
+	s.clocks.source = s.pipeline.Clocks
+	s.ctx, s.end = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// stepDown ends this member's leadership, if it has one.
+func (a *App) stepDown() {
+	a.mu.Lock()
+	s := a.session
+	a.session = nil
+	a.mu.Unlock()
+	if s == nil {
+		return
+	}
+	a.runner.StepDown()
+	a.manager.StepDown()
+	a.journal.StepDown()
+	s.end()
+	s.pipeline.Close()
+	a.log.Info("stepped down", "epoch", s.epoch)
+}
+
+// engine is the live engine, or nil.
+func (a *App) engine() *detect.Engine {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.session == nil {
+		return nil
+	}
+	return a.session.engine
+}
+
+func (a *App) tellEngine(f func(*detect.Engine)) {
+	if e := a.engine(); e != nil {
+		f(e)
+	}
+}
+
+// episodesEvery is how often open episodes are written to the journal, and
+// maxEpisodesAtOnce how many: the rest follows at the next turn.
+const (
+	episodesEvery     = 5 * time.Second
+	maxEpisodesAtOnce = 500
+)
+
+// keepEpisodes journals how episodes go on, so that a restart does not fire
+// them a second time.
+func (a *App) keepEpisodes(ctx context.Context) error {
+	tick := time.NewTicker(episodesEvery)
+	defer tick.Stop()
+	var waiting []journal.Episode
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		e := a.engine()
+		if e == nil {
+			waiting = nil
+			continue
+		}
+		waiting = append(waiting, e.TakeEpisodeUpdates()...)
+		n := min(len(waiting), maxEpisodesAtOnce)
+		if n == 0 {
+			continue
+		}
+		entries := make([]journal.Entry, n)
+		for i, ep := range waiting[:n] {
+			entries[i] = journal.Entry{Kind: journal.KindEpisode, Time: event.At(a.opts.Now()), Body: ep}
+		}
+		if _, err := a.journal.Append(ctx, entries...); err != nil {
+			a.log.Warn("episodes were not journaled; they follow", "error", err)
+			continue
+		}
+		waiting = waiting[n:]
+	}
+}

@@ -1,0 +1,154 @@
+package app
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+)
+
+// Bounds of what is remembered of the journal for a new engine.
+const (
+	maxEpisodes = 50_000
+	probeLife   = 10 * time.Minute
+)
+
+// memory is what the journal says that a new engine has to know before its first
+// event: episodes that are open, keys of our own runs, probes under way, the
+// leader, and the last run of each posture check.
+type memory struct {
+	mu       sync.Mutex
+	findings map[string]finding.Finding // by rule and group: the last episode
+	slots    map[string]string          // finding id -> key of findings
+	episodes map[string]journal.Episode // by finding id
+	order    []string                   // keys of findings, oldest first
+	keys     []journal.KeyChange
+	probes   []journal.Probe
+	leader   journal.TookOver
+	posture  map[string]journal.PostureRun
+}
+
+func newMemory() *memory {
+	return &memory{findings: map[string]finding.Finding{}, slots: map[string]string{}, episodes: map[string]journal.Episode{},
+		posture: map[string]journal.PostureRun{}}
+}
+
+// remember keeps one record; live engines hear of it at once.
+func (a *App) remember(r journal.Record) {
+	m := a.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch r.Kind {
+	case journal.KindTookOver:
+		unmarshal(a, r, &m.leader)
+	case journal.KindFinding:
+		var f finding.Finding
+		if unmarshal(a, r, &f) {
+			m.keepFinding(f)
+		}
+	case journal.KindEpisode:
+		var e journal.Episode
+		if unmarshal(a, r, &e) {
+			if _, known := m.slots[e.FindingID]; known {
+				m.episodes[e.FindingID] = e
+			}
+		}
+	case journal.KindKeyObserved:
+		var k journal.KeyChange
+		if unmarshal(a, r, &k) {
+			m.keys = append(m.keys, k)
+			a.tellEngine(func(e *detect.Engine) { e.ApplyKey(k) })
+		}
+	case journal.KindProbe:
+		var p journal.Probe
+		if unmarshal(a, r, &p) {
+			m.keepProbe(p, r.Time)
+			a.tellEngine(func(e *detect.Engine) { e.ApplyProbe(p) })
+		}
+	case journal.KindPosture:
+		var p journal.PostureRun
+		if unmarshal(a, r, &p) {
+			m.posture[p.Check] = p
+		}
+	}
+}
+
+func unmarshal(a *App, r journal.Record, into any) bool {
+	if err := json.Unmarshal(r.Body, into); err != nil {
+		a.log.Error("journal record is unreadable and was passed over", "record", r.N, "kind", r.Kind, "error", err)
+		return false
+	}
+	return true
+}
+
+// keepFinding keeps the last episode of each rule and group; evidence is dropped,
+// because the incident has it.
+func (m *memory) keepFinding(f finding.Finding) {
+	key := finding.MakeID(f.RuleID, f.Group, 0)
+	f.Evidence, f.Series, f.Facts = nil, finding.Series{}, nil
+	old, known := m.findings[key]
+	if known {
+		delete(m.slots, old.ID)
+		delete(m.episodes, old.ID)
+	} else {
+		m.order = append(m.order, key)
+	}
+	m.findings[key], m.slots[f.ID] = f, key
+	for len(m.order) > maxEpisodes {
+		oldest := m.order[0]
+		m.order = m.order[1:]
+		id := m.findings[oldest].ID
+		delete(m.findings, oldest)
+		delete(m.slots, id)
+		delete(m.episodes, id)
+	}
+}
+
+func (m *memory) keepProbe(p journal.Probe, now event.Instant) {
+	kept := m.probes[:0]
+	for _, old := range m.probes {
+		if old.Until.Add(probeLife) > now {
+			kept = append(kept, old)
+		}
+	}
+	m.probes = append(kept, p)
+}
+
+// brief tells a new engine everything that is remembered.
+func (m *memory) brief(e *detect.Engine) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	findings := make([]finding.Finding, 0, len(m.findings))
+	for _, key := range m.order {
+		findings = append(findings, m.findings[key])
+	}
+	episodes := make([]journal.Episode, 0, len(m.episodes))
+	for _, ep := range m.episodes {
+		episodes = append(episodes, ep)
+	}
+	e.Restore(findings, episodes)
+	for _, k := range m.keys {
+		e.ApplyKey(k)
+	}
+	for _, p := range m.probes {
+		e.ApplyProbe(p)
+	}
+}
+
+func (m *memory) lastLeader() journal.TookOver {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.leader
+}
+
+// lastPosture is the last run of a check.
+func (m *memory) lastPosture(check string) (journal.PostureRun, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, ok := m.posture[check]
+	return p, ok
+}
