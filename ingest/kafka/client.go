@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -31,6 +32,7 @@ type Client struct {
 	wire    *kafkawire.Client
 	decoder kafkawire.Decoder
 	met     *clientMetrics
+	spread  atomic.Uint32 // counts records without a key
 }
 
 var _ ingest.Source = (*Client)(nil)

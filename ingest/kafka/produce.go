@@ -119,11 +119,9 @@ func (c *Client) partitioner(parts []int32) func(key []byte) int32 {
 		ids[i] = int(p)
 	}
 	hash := kafkago.Murmur2Balancer{Consistent: true}
-	next := 0
 	return func(key []byte) int32 {
 		if key == nil {
-			next++
-			return parts[next%len(parts)]
+			return parts[int(c.spread.Add(1))%len(parts)]
 		}
 		return int32(hash.Balance(kafkago.Message{Key: key}, ids...))
 	}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -257,17 +256,16 @@ func (c *Client) Refresh() { c.transport.CloseIdleConnections() }
 
 // Transient reports whether the same request may succeed later.
 func Transient(err error) bool {
+	if unknownPlace(err) {
+		return true
+	}
 	var code kafkago.Error
 	if errors.As(err, &code) {
 		return code.Temporary()
 	}
-	if unknownPlace(err) {
-		return true
-	}
 	var op net.Error
 	return errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) ||
-		strings.Contains(err.Error(), "connection reset")
+		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // moved reports whether the metadata may be out of date.
@@ -277,6 +275,7 @@ func moved(err error) bool {
 		errors.Is(err, kafkago.FencedLeaderEpoch) || errors.Is(err, kafkago.UnknownLeaderEpoch)
 }
 
+// unknownPlace reports that the library knows no connection to the leader.
 func unknownPlace(err error) bool {
 	return errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) ||
 		errors.Is(err, protocol.ErrNoLeader) || errors.Is(err, kafkago.BrokerNotAvailable)
