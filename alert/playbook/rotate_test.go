@@ -1,6 +1,8 @@
 package playbook_test
 
 import (
+	"context"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -162,5 +164,87 @@ func TestCrashEverywhere(t *testing.T) {
 			}
 			t.Logf("%d crash points", rounds-1)
 		})
+	}
+}
+
+// TestCrashesInARow kills the runner again and again at random effects, until one
+// life is long enough.
+func TestCrashesInARow(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		overlap := platform.Parallel
+		if seed%2 == 1 {
+			overlap = platform.Replace
+		}
+		inWorld(t, overlap, func(t *testing.T, w *world) {
+			l := w.begin(testConfig(), 0)
+			p := w.plan(l, nil)
+			w.approve(p, "bob")
+			l.end()
+			var at []string
+			for range 6 {
+				l = w.begin(testConfig(), 1+rng.IntN(25))
+				v := l.until(p.RunID, 20*time.Minute, func(v playbook.RunView) bool { return v.Ended })
+				l.end()
+				at = append(at, l.at)
+				if v.Ended {
+					break
+				}
+			}
+			l = w.begin(testConfig(), 0)
+			v := l.until(p.RunID, time.Hour, func(v playbook.RunView) bool { return v.Ended })
+			l.end()
+			if v.State != playbook.StateDone {
+				t.Errorf("seed %d, crashes at %q: the run ended as %s: %s", seed, at, v.State, v.Text)
+			}
+			w.rotated()
+			lost := strings.Count(allText(w), "was lost")
+			if issued := w.platform.Stats().Issued - 1; issued > 1+lost {
+				t.Errorf("seed %d, crashes at %q: %d keys issued, %d told lost", seed, at, issued, lost)
+			}
+		})
+	}
+}
+
+// TestCrashWhileBackingOut kills the runner around every effect of a back-out.
+func TestCrashWhileBackingOut(t *testing.T) {
+	t.Parallel()
+	rounds := 0
+	for at, over := 1, false; !over; at++ {
+		inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
+			w.hosts.stragglers["batch-1"] = true
+			l := w.begin(testConfig(), 0)
+			p := w.plan(l, map[string]string{"overlap": "5m"})
+			w.approve(p, "bob")
+			l.untilState(p.RunID, playbook.StateOverdue, time.Hour)
+			l.mu.Lock()
+			l.crashAt = l.ops + at
+			l.mu.Unlock()
+			w.decide(journal.Decision{Action: journal.ActionChoose, RunID: p.RunID, Person: "bob", Choice: "back_out"})
+			ended := func(v playbook.RunView) bool { return v.Ended }
+			v := l.until(p.RunID, 20*time.Minute, ended)
+			over = !l.isDead()
+			l.end()
+			if !over {
+				l2 := w.begin(testConfig(), 0)
+				v = l2.until(p.RunID, 20*time.Minute, ended)
+				l2.end()
+			}
+			if v.State != playbook.StateBackOut {
+				t.Errorf("crash at %q: the run ended as %s: %s", l.at, v.State, v.Text)
+			}
+			w.oneKeyWorks()
+			if cur, _ := w.store.Get(context.Background(), secretName); cur.Value.Reveal() != w.first.Reveal() {
+				t.Errorf("crash at %q: the store does not hold the old key", l.at)
+			}
+		})
+		if t.Failed() {
+			return
+		}
+		rounds = at
+	}
+	if rounds < 20 {
+		t.Errorf("only %d crash points were met", rounds)
 	}
 }
