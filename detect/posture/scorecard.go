@@ -1,0 +1,120 @@
+package posture
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/finding"
+)
+
+// Scorecard is the state of every check.
+type Scorecard struct {
+	At   time.Time `json:"at"`
+	Rows []Row     `json:"rows"`
+}
+
+// Row is one check of a scorecard.
+type Row struct {
+	Check   string   `json:"check"`
+	Title   string   `json:"title"`
+	Target  string   `json:"target"`
+	Status  Status   `json:"status"`
+	Detail  string   `json:"detail"`
+	Results []Result `json:"results,omitempty"`
+}
+
+// order is from good to bad.
+var order = []Status{Pass, Unknown, Warn, Fail}
+
+// sum sets status and detail from the results: the worst counts, and a pass over
+// data that is not all there is unknown.
+func (row *Row) sum(coverage float64, err error) {
+	if len(row.Results) == 0 {
+		row.Status, row.Detail = Unknown, "nothing is known to judge"
+		return
+	}
+	row.Status = Pass
+	count := map[Status]int{}
+	for _, r := range row.Results {
+		count[r.Status]++
+		if slices.Index(order, r.Status) > slices.Index(order, row.Status) {
+			row.Status = r.Status
+		}
+	}
+	for _, s := range slices.Backward(order) {
+		if n := count[s]; n > 0 {
+			row.Detail += strconv.Itoa(n) + " " + string(s) + ", "
+		}
+	}
+	row.Detail = row.Detail[:len(row.Detail)-2]
+	switch {
+	case err != nil:
+		row.Detail += "; coverage of the data is not known: " + err.Error()
+	case coverage < 1:
+		row.Detail += fmt.Sprintf("; only %.1f %% of the data is there", 100*coverage)
+	default:
+		return
+	}
+	if row.Status == Pass {
+		row.Status = Unknown
+	}
+}
+
+// Status is that of the worst row; a card without rows is unknown.
+func (s Scorecard) Status() Status {
+	if len(s.Rows) == 0 {
+		return Unknown
+	}
+	worst := Pass
+	for _, r := range s.Rows {
+		if slices.Index(order, r.Status) > slices.Index(order, worst) {
+			worst = r.Status
+		}
+	}
+	return worst
+}
+
+// WriteText prints the scorecard for people: one line per check, and one per
+// subject that does not pass.
+func (s Scorecard) WriteText(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "Posture at %s\n\nSTATUS\tMETRIC\tTARGET\tDETAIL\n", s.At.Format("2006-01-02 15:04 UTC"))
+	for _, r := range s.Rows {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Status, r.Title, r.Target, plain(r.Detail))
+		for _, x := range r.Results {
+			if x.Status != Pass {
+				fmt.Fprintf(t, "\t  %s\t%s\t%s\n", plain(subject(x.Subject)), x.Status, plain(x.Value+": "+x.Summary))
+			}
+		}
+	}
+	return t.Flush()
+}
+
+// subject names what a result is about.
+func subject(s finding.Subject) string {
+	if s.Network == "" {
+		return s.Field + " " + s.Value
+	}
+	return s.Field + " " + s.Value + " of network " + s.Network
+}
+
+// plain keeps control characters of untrusted text from the terminal.
+func plain(s string) string {
+	q := strconv.QuoteToGraphic(s)
+	return q[1 : len(q)-1]
+}
+
+// WriteJSON prints the scorecard as one JSON object.
+func (s Scorecard) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(struct {
+		Scorecard
+		Status Status `json:"status"`
+	}{s, s.Status()})
+}
