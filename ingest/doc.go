@@ -2,4 +2,48 @@
 // detection first and to storage second. It promises that every offset it is
 // given ends as events, as a quarantined record, or as a named gap, and that
 // offsets are committed only after storage acknowledged them.
+//
+// # Decoding
+//
+// A Decoder makes a Batch of a Fetched: it decodes (package event) or maps
+// (package ingest/mapping), checks that the topic may say this at all, sets
+// origin, times and id, masks secrets (package redact), and turns whatever is no
+// event into a Reject with a reason of a closed list. A bad record costs only
+// itself.
+//
+// # Two positions
+//
+// Each partition has two positions, and each moves for its own reason.
+//
+//	detected  what detection has seen; moves with every fetch; told to the
+//	          FindingSink together with what was found up to there.
+//	stored    what is durable; moves with the writer's acknowledgements;
+//	          committed to the consumer group.
+//
+// On assignment the windows are filled by replaying, silently, from where they
+// begin up to detected, at most ReplayMaxEvents over all partitions. From there
+// on one goroutine per partition reads: decode, Observe, Deliver, hand over. A
+// second one feeds the writer. While the writer keeps up it stores the very
+// batches that detection saw, causes included (coupled). When it stays full for
+// DetachAfter, or is known to be failing, detection goes on alone and the second
+// goroutine reads the partition by itself from the stored position (detached);
+// Detector.Diagnose sets the causes of what it reads. When it has come near it
+// couples again. handoff.go holds the states.
+//
+// # Invariants
+//
+//   - Between assignment and revocation detection sees every offset once, in order,
+//     but for gaps that were told.
+//   - The writer is given every offset at or above the committed one once, in
+//     order, but for gaps that were told.
+//   - A committed position never goes back and never passes what is durable.
+//   - Findings of a batch are delivered before detected passes it. An interrupted
+//     delivery is repeated when the pipeline resumes, so a finding may be delivered
+//     twice; its id is then the same.
+//   - Memory is bounded: per partition one batch being read, queueLen queued, one at
+//     the writer.
+//
+// Effective times of records that storage reads again are made with the clock
+// estimates as they stood when it detached, so those of one batch at that border
+// may differ from what detection used by what one closed minute changed.
 package ingest

@@ -62,9 +62,8 @@ type partition struct {
 // pending is a batch that detection has seen; what it found must be delivered
 // once, also when the delivery was interrupted.
 type pending struct {
-	batch     *Batch
-	findings  []finding.Finding
-	delivered bool
+	batch    *Batch
+	findings []finding.Finding
 }
 
 func newPartition(p *Pipeline, id event.Partition, committed int64, a Assignment) *partition {
@@ -266,11 +265,8 @@ func (t *partition) flush(ctx context.Context) error {
 		return nil
 	}
 	b := t.pending.batch
-	if !t.pending.delivered {
-		if err := t.p.Sink.Deliver(ctx, t.pending.findings, t.id, b.Next); err != nil {
-			return err
-		}
-		t.pending.delivered = true
+	if err := t.p.Sink.Deliver(ctx, t.pending.findings, t.id, b.Next); err != nil {
+		return err
 	}
 	t.pending = nil
 	t.livePos.Store(b.Next)
