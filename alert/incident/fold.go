@@ -69,7 +69,7 @@ func (s *Set) link(findingID, incidentID string) {
 	if len(s.linkOrder) > maxLinks {
 		delete(s.links, s.linkOrder[0])
 		delete(s.orphans, s.linkOrder[0])
-		s.linkOrder = slices.Delete(s.linkOrder, 0, 1)
+		s.linkOrder = s.linkOrder[1:]
 	}
 }
 

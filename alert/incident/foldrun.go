@@ -15,7 +15,7 @@ func (s *Set) decision(rec journal.Record, d journal.Decision) {
 	s.decisionOrder = append(s.decisionOrder, d.ID)
 	if len(s.decisionOrder) > maxDecisions {
 		delete(s.decisions, s.decisionOrder[0])
-		s.decisionOrder = slices.Delete(s.decisionOrder, 0, 1)
+		s.decisionOrder = s.decisionOrder[1:]
 	}
 	run := s.runs[d.RunID]
 	inc := s.incidents[d.IncidentID]

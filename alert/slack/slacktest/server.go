@@ -70,6 +70,7 @@ type Server struct {
 	lastTS   int64
 	channels []string // empty: every id exists
 	done     chan struct{}
+	once     sync.Once
 }
 
 // View is a form that was opened.
@@ -95,11 +96,13 @@ func NewServer(channels ...string) *Server {
 	return s
 }
 
-// Close ends the workspace, calls that hang included.
+// Close ends the workspace, calls that hang included. It may be called twice.
 func (s *Server) Close() {
-	close(s.done)
-	s.Server.CloseClientConnections()
-	s.Server.Close()
+	s.once.Do(func() {
+		close(s.done)
+		s.Server.CloseClientConnections()
+		s.Server.Close()
+	})
 }
 
 // APIURL is what alert/slack's api_url has to be.
