@@ -17,13 +17,28 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Load reads every *.yml file at the top of fsys. Each error begins with
-// file:line. The library holds the playbooks without a fault.
-func Load(fsys fs.FS) (*Library, []error) {
+// Load reads every *.yml file at the top of each source. A playbook of a later
+// source replaces one of the same name of an earlier source, so that a user can
+// change a shipped one. Each error begins with file:line. The library holds the
+// playbooks without a fault.
+func Load(sources ...fs.FS) (*Library, []error) {
 	lib := &Library{byName: map[string]*Playbook{}}
+	var errs []error
+	for _, fsys := range sources {
+		here, faults := loadOne(fsys)
+		errs = append(errs, faults...)
+		for name, p := range here {
+			lib.byName[name] = p
+		}
+	}
+	return lib, errs
+}
+
+func loadOne(fsys fs.FS) (map[string]*Playbook, []error) {
+	byName := map[string]*Playbook{}
 	files, err := fs.Glob(fsys, "*.yml")
 	if err != nil {
-		return lib, []error{fmt.Errorf("list playbooks: %w", err)}
+		return nil, []error{fmt.Errorf("list playbooks: %w", err)}
 	}
 	var errs []error
 	for _, f := range files {
@@ -33,16 +48,16 @@ func Load(fsys fs.FS) (*Library, []error) {
 			continue
 		}
 		p, faults := Parse(path.Base(f), text)
-		if p != nil && lib.byName[p.Name] != nil {
+		if p != nil && byName[p.Name] != nil {
 			faults = append(faults, fmt.Errorf("%s:1: another file has a playbook named %s", f, p.Name))
 		}
 		if len(faults) > 0 {
 			errs = append(errs, faults...)
 			continue
 		}
-		lib.byName[p.Name] = p
+		byName[p.Name] = p
 	}
-	return lib, errs
+	return byName, errs
 }
 
 // Parse reads one playbook. With any error the playbook is nil.

@@ -109,6 +109,18 @@ func TestLoadKeepsTheGood(t *testing.T) {
 	}
 }
 
+func TestLaterSourceReplaces(t *testing.T) {
+	t.Parallel()
+	lib, errs := playbook.Load(fstest.MapFS{"a.yml": {Data: []byte(good)}},
+		fstest.MapFS{"x.yml": {Data: []byte(strings.Replace(good, "Do ", "Redo ", 1))}})
+	if len(errs) > 0 {
+		t.Fatal(errors.Join(errs...))
+	}
+	if p, ok := lib.Get("p"); !ok || p.Title != "Redo ${inputs.network}" {
+		t.Errorf("the later source does not replace: %v", p)
+	}
+}
+
 func TestShippedPlaybooksLoad(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../configs/playbooks/*")

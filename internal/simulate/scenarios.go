@@ -3,6 +3,7 @@ package simulate
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/detect/finding"
@@ -153,5 +154,9 @@ func generate(opt Options, emit func(*event.Event) error, label func(Label) erro
 		}
 		return label(g.label)
 	}
-	return fmt.Errorf("there is no scenario %q: see Scenarios", opt.Scenario)
+	var names []string
+	for _, s := range scripts() {
+		names = append(names, s.name)
+	}
+	return fmt.Errorf("%w %q: there are %s", ErrScenario, opt.Scenario, strings.Join(names, ", "))
 }

@@ -5,6 +5,7 @@
 package simulate
 
 import (
+	"errors"
 	"time"
 
 	"github.com/keysentry/keysentry/event"
@@ -40,6 +41,9 @@ type Label struct {
 	// Cause is what refused hostile events should be diagnosed as.
 	Cause event.Cause `json:"cause,omitempty"`
 }
+
+// ErrScenario is wrapped by Generate when it does not know the scenario.
+var ErrScenario = errors.New("unknown scenario")
 
 // Scenario is one entry of Scenarios.
 type Scenario struct{ Name, About string }

@@ -124,6 +124,9 @@ func TestFaultyOptions(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+	if err := simulate.Generate(simulate.Options{Scenario: "none", Duration: time.Second, Rate: 1}, none, nil); !errors.Is(err, simulate.ErrScenario) {
+		t.Errorf("an unknown scenario: %v, want ErrScenario", err)
+	}
 	full := errors.New("full")
 	if err := simulate.Generate(opt("ordinary"), func(*event.Event) error { return full }, nil); !errors.Is(err, full) {
 		t.Errorf("the error of emit is lost: %v", err)
