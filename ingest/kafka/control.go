@@ -39,13 +39,16 @@ func (c *Control) Save(ctx context.Context, points map[event.Partition]Checkpoin
 	if len(points) == 0 {
 		return nil
 	}
+	// The record's own time is the wall clock's: brokers refuse one from the future,
+	// which a checkpoint's may be when time is simulated.
+	now := event.At(time.Now())
 	msgs := make([]kafkawire.Message, 0, len(points))
 	for p, cp := range points {
 		value, err := json.Marshal(cp)
 		if err != nil {
 			return fmt.Errorf("encode checkpoint of %s: %w", p, err)
 		}
-		msgs = append(msgs, kafkawire.Message{Time: cp.At, Key: []byte(p.String()), Value: value})
+		msgs = append(msgs, kafkawire.Message{Time: now, Key: []byte(p.String()), Value: value})
 	}
 	for len(msgs) > 0 {
 		n := batchOf(msgs)

@@ -230,6 +230,11 @@ func (g *Group) assignment(gen *kafkago.Generation) Assignment {
 
 // serve runs the handler within the generation and the run.
 func (g *Group) serve(runCtx, genCtx context.Context, handler Handler, a Assignment) error {
+	if genCtx.Err() != nil {
+		// The generation ended before it began. The library does not wait for this
+		// goroutine then, so the next one could run beside it.
+		return nil
+	}
 	ctx, cancel := context.WithCancelCause(runCtx)
 	defer cancel(nil)
 	stop := context.AfterFunc(genCtx, func() { cancel(genCtx.Err()) })

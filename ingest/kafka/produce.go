@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
@@ -16,7 +17,7 @@ import (
 // partition, the one that the Java client would choose; records without a key
 // are spread.
 type Message struct {
-	Time       event.Instant // zero: 1970 on a CreateTime topic
+	Time       event.Instant // zero: now
 	Key, Value []byte
 	Headers    []ingest.Header
 }
@@ -36,7 +37,7 @@ func (c *Client) Produce(ctx context.Context, topic string, m Message) (event.Re
 		return event.Ref{}, err
 	}
 	p := c.partitioner(parts)(m.Key)
-	base, err := c.send(ctx, topic, p, []kafkawire.Message{wireMessage(m)})
+	base, err := c.send(ctx, topic, p, []kafkawire.Message{wireMessage(m, event.At(time.Now()))})
 	return event.Ref{Topic: topic, Partition: p, Offset: base}, err
 }
 
@@ -50,9 +51,10 @@ func (c *Client) ProduceBatch(ctx context.Context, topic string, msgs []Message)
 	}
 	choose := c.partitioner(parts)
 	byPart := make(map[int32][]kafkawire.Message, len(parts))
+	now := event.At(time.Now())
 	for _, m := range msgs {
 		p := choose(m.Key)
-		byPart[p] = append(byPart[p], wireMessage(m))
+		byPart[p] = append(byPart[p], wireMessage(m, now))
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxParallel)
@@ -127,7 +129,10 @@ func (c *Client) partitioner(parts []int32) func(key []byte) int32 {
 	}
 }
 
-func wireMessage(m Message) kafkawire.Message {
+func wireMessage(m Message, now event.Instant) kafkawire.Message {
+	if m.Time == 0 {
+		m.Time = now // retention would delete a record of 1970 at once
+	}
 	out := kafkawire.Message{Time: m.Time, Key: m.Key, Value: m.Value}
 	for _, h := range m.Headers {
 		out.Headers = append(out.Headers, kafkawire.Header{Key: []byte(h.Key), Value: h.Value})

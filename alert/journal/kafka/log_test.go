@@ -2,6 +2,7 @@ package kafkajournal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -405,6 +406,70 @@ func TestLostAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two processes take the journal from each other while both write. What each is
+// told must be true, and both must see the same history.
+func TestRivals(t *testing.T) {
+	t.Parallel()
+	devstacktest.Brokers(t, func(t *testing.T, addr string) {
+		topic := journalTopic(t, addr)
+		nodes := []*node{start(t, addr, topic), start(t, addr, topic)}
+		var mu sync.Mutex
+		told := map[string]bool{} // id: accepted or not; an unknown outcome is absent
+		var wg sync.WaitGroup
+		for i, n := range nodes {
+			wg.Go(func() {
+				for k := range 60 {
+					if _, ok := n.Leading(); !ok && k%5 == 0 {
+						_, _ = n.TakeOver(t.Context(), 1, journal.TookOver{Member: fmt.Sprint(i)})
+					}
+					e := note(1000*i + k)
+					_, err := n.Append(t.Context(), e)
+					if !errors.Is(err, ErrUnknownOutcome) {
+						mu.Lock()
+						told[e.Body.(journal.IncidentChange).IncidentID] = err == nil
+						mu.Unlock()
+					}
+					if err != nil && !errors.Is(err, ErrLostLeadership) && !errors.Is(err, ErrNotLeading) {
+						t.Errorf("append: %v", err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for _, n := range nodes {
+			caughtUp(t, n)
+		}
+		if diff := cmp.Diff(nodes[0].records(), nodes[1].records()); diff != "" {
+			t.Errorf("the two saw different histories:\n%s", diff)
+		}
+		times := map[string]int{}
+		for _, r := range nodes[0].records() {
+			var c journal.IncidentChange
+			if r.Kind == journal.KindIncident && json.Unmarshal(r.Body, &c) == nil {
+				times[c.IncidentID]++
+			}
+		}
+		accepted := 0
+		for id, ok := range told {
+			if want := map[bool]int{true: 1, false: 0}[ok]; times[id] != want {
+				t.Errorf("entry %s is there %d times, told %t", id, times[id], ok)
+			}
+			if ok {
+				accepted++
+			}
+		}
+		raw, err := nodes[0].ReadAll(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep := journal.Verify(raw, testKey(), nodes[1].Head())
+		if !rep.Good() || accepted == 0 {
+			t.Errorf("accepted %d, verify: %+v", accepted, rep)
+		}
+		t.Logf("told %d, accepted %d, superseded %d", len(told), accepted, rep.Superseded)
+	})
 }
 
 func TestRecordsThatFitNoWrite(t *testing.T) {

@@ -193,6 +193,9 @@ func (l *Log) sealOne(r *request, head journal.Head) (records []journal.Record, 
 	if r.takeOver {
 		epoch = 0
 	}
+	// The time of the Kafka record is the wall clock's: brokers refuse one from the
+	// future, which an entry's may be when time is simulated.
+	now := event.At(time.Now())
 	for _, e := range r.entries {
 		rec, err := journal.Seal(e, head, epoch, l.deps.Key)
 		if err != nil {
@@ -202,7 +205,7 @@ func (l *Log) sealOne(r *request, head journal.Head) (records []journal.Record, 
 		if err != nil {
 			return nil, nil, 0, fmt.Errorf("journal: %w", err)
 		}
-		m := kafkawire.Message{Time: e.Time, Key: []byte(e.Kind), Value: value}
+		m := kafkawire.Message{Time: now, Key: []byte(e.Kind), Value: value}
 		size += m.Size()
 		records, msgs = append(records, rec), append(msgs, m)
 		head = journal.Head{N: rec.N, Hash: rec.Hash}

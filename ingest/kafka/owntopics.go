@@ -1,0 +1,25 @@
+package kafka
+
+import "context"
+
+// CheckOwnTopics looks at the topics of our own without creating any: which are
+// missing, and what is wrong with those that exist.
+func (c *Client) CheckOwnTopics(ctx context.Context) (missing []string, faults []error, err error) {
+	own := c.ownTopics()
+	names := make([]string, len(own))
+	for i, t := range own {
+		names[i] = t.name
+	}
+	infos, err := c.CheckTopics(ctx, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, t := range own {
+		if !infos[i].Exists {
+			missing = append(missing, t.name)
+			continue
+		}
+		faults = append(faults, t.check(infos[i])...)
+	}
+	return missing, faults, nil
+}
