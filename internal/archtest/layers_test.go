@@ -35,6 +35,8 @@ var homes = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/keysentry"},
 	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "detect/posture/check"},
 	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
+	"github.com/klauspost/compress":       {"internal/kafkawire"},
+	"github.com/pierrec/lz4":              {"internal/kafkawire"},
 	"github.com/twmb/franz-go":            {"internal/devstack"},
 	"github.com/ebitengine/purego":        {"internal/devstack"},
 	"golang.org/x/term":                   {"cmd/keysentry"},
