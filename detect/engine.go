@@ -82,8 +82,8 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if errs := cfg.Validate(); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	if deps.Rules == nil {
-		return nil, errors.New("detect: no rules given")
+	if deps.Rules == nil || deps.Rules.Program() == nil {
+		return nil, errors.New("detect: no compiled rules given")
 	}
 	if deps.Clocks == nil {
 		deps.Clocks = noClocks{}
@@ -365,8 +365,8 @@ func (e *Engine) Diagnose(events []event.Event) {
 
 // SwapRules replaces the rules; the state of unchanged rules survives.
 func (e *Engine) SwapRules(set *rules.Set) error {
-	if set == nil {
-		return errors.New("detect: no rules given")
+	if set == nil || set.Program() == nil {
+		return errors.New("detect: no compiled rules given")
 	}
 	e.swap.Lock()
 	defer e.swap.Unlock()
