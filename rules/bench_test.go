@@ -21,7 +21,7 @@ func authEvents(n int) [][]byte {
 }
 
 // someRules is the first n rules of the corpus that compile.
-func someRules(b *testing.B, n int) []File {
+func someRules(b testing.TB, n int) []File {
 	var out []File
 	for _, f := range corpus(b) {
 		if len(out) == n {
