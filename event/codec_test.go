@@ -360,7 +360,7 @@ func draw(t *rapid.T) event.Event {
 		case spec.Fingerprint:
 			e.SetString(f, event.Fingerprint([]byte("k"), rapid.String().Draw(t, f.String())))
 		case spec.Name:
-			e.SetString(f, rapid.StringMatching(`[ -~é世😀]{0,30}`).Draw(t, f.String()))
+			e.SetString(f, rapid.StringMatching(`[ -~é世😀]{0,8}`).Draw(t, f.String()))
 		default:
 			e.SetString(f, strings.ToValidUTF8(rapid.StringN(0, 60, spec.MaxBytes).Draw(t, f.String()), "?"))
 		}

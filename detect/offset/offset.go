@@ -31,8 +31,7 @@ const (
 	minute        = int64(time.Minute)
 	windowMinutes = 60
 	maxSamples    = 128 // kept of one minute
-	minMinutes    = 1
-	minCount      = 20 // records before anything is called confident
+	minCount      = 20  // records before anything is called confident
 	// anchorLife is how long a heartbeat's figure anchors the estimate.
 	anchorLife = 15 * time.Minute
 	// minOffset is the smallest offset that is worth correcting.
@@ -206,8 +205,7 @@ func (h *host) estimate() Estimate {
 		return est
 	}
 	est.SlowOrDelayed = est.Offset < 0
-	est.Confident = est.Offset >= minOffset && est.Offset > est.Error &&
-		h.Records >= minCount && len(h.Points) >= minMinutes
+	est.Confident = est.Offset >= minOffset && est.Offset > est.Error && h.Records >= minCount
 	return est
 }
 
