@@ -11,6 +11,7 @@ import (
 
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/alert/playbook"
+	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/secret"
 	"github.com/keysentry/keysentry/internal/simulate/platform"
 )
@@ -527,5 +528,69 @@ func TestAnIntentThatIsAcceptedLateIsNotActedOn(t *testing.T) {
 			t.Errorf("precheck went %v, want %s", got, want)
 		}
 		w.rotated()
+	})
+}
+
+// journalRun writes a run of another making into the journal.
+func (w *world) journalRun(p journal.RunPlanned, states ...playbook.State) {
+	w.t.Helper()
+	now := event.At(time.Now())
+	entries := []journal.Entry{{Kind: journal.KindRunPlanned, Time: now, Body: p}}
+	for _, s := range states {
+		entries = append(entries, journal.Entry{Kind: journal.KindRunState, Time: now, Body: journal.RunState{RunID: p.RunID, State: string(s), Ended: s == playbook.StateDone}})
+	}
+	if _, err := w.journal.Append(w.t.Context(), entries...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		wait time.Duration
+		want playbook.State
+	}{
+		"two others within the hour": {0, playbook.StateFailed},
+		"an hour later":              {time.Hour, playbook.StateDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
+				for _, n := range []string{"n1", "n2"} {
+					w.journalRun(journal.RunPlanned{RunID: "run-" + n, Network: n}, playbook.StateApproved, playbook.StatePrecheck, playbook.StateDone)
+				}
+				time.Sleep(tc.wait)
+				l := w.begin(testConfig(), 0)
+				p := w.plan(l, nil)
+				w.approve(p, "bob")
+				v := l.until(p.RunID, 10*time.Minute, func(v playbook.RunView) bool { return v.Ended })
+				l.end()
+				if v.State != tc.want {
+					t.Errorf("the run ended as %s: %s", v.State, v.Text)
+				}
+			})
+		})
+	}
+}
+
+// TestPlanWithAnotherHash: a plan that was changed after its hash was made does
+// not run, although the approval names that hash.
+func TestPlanWithAnotherHash(t *testing.T) {
+	t.Parallel()
+	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
+		l := w.begin(testConfig(), 0)
+		p, err := l.runner.Plan(t.Context(), playbook.PlanRequest{Playbook: pbName, Network: network, DryRun: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.RunID, p.DryRun = "run-forged", false
+		w.journalRun(p)
+		before := w.calls()
+		w.approve(p, "bob")
+		v := l.until(p.RunID, 10*time.Minute, func(v playbook.RunView) bool { return v.Ended })
+		l.end()
+		if v.State != playbook.StateFailed || w.calls() != before {
+			t.Errorf("the run ended as %s: %s", v.State, v.Text)
+		}
 	})
 }

@@ -131,6 +131,10 @@ func (r *Runner) decidePlan(ctx context.Context, run *run) (moved bool, err erro
 }
 
 func (r *Runner) approved(ctx context.Context, run *run) error {
+	if hash, err := Hash(run.planned); err != nil || hash != run.planned.PlanHash {
+		return r.enter(ctx, run, journal.RunState{State: string(StateFailed), Ended: true, Reason: "the plan does not have the hash that was approved",
+			Text: "The plan does not have the hash that was approved: nothing was done."})
+	}
 	text := "Approved by " + strings.Join(run.approvals, ", ") + "."
 	entries := []journal.Entry{r.stateEntry(run, journal.RunState{State: string(StateApproved), Text: text})}
 	for _, s := range run.planned.Plan.Steps {
