@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/keysentry/keysentry/internal/secret"
 )
@@ -18,6 +20,23 @@ import (
 type Head struct {
 	N    int64  `json:"n"`
 	Hash string `json:"hash"`
+}
+
+// String is NUMBER:HASH, the form in which a head is written down.
+func (h Head) String() string { return strconv.FormatInt(h.N, 10) + ":" + h.Hash }
+
+// ParseHead reads what String writes; the empty string is the zero Head.
+func ParseHead(s string) (Head, error) {
+	if s == "" || s == (Head{}).String() {
+		return Head{}, nil
+	}
+	number, hash, ok := strings.Cut(s, ":")
+	n, err := strconv.ParseInt(number, 10, 64)
+	sum, hexErr := hex.DecodeString(hash)
+	if !ok || err != nil || n < 1 || hexErr != nil || len(sum) != sha256.Size {
+		return Head{}, fmt.Errorf("head %q is not NUMBER:HASH with 64 hexadecimal digits", s)
+	}
+	return Head{N: n, Hash: strings.ToLower(hash)}, nil
 }
 
 // Reason says why a record is a stray.

@@ -164,6 +164,24 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+func TestParseHead(t *testing.T) {
+	t.Parallel()
+	r := history(t, Head{}, 1, 1, testKey())[0]
+	for _, h := range []Head{{}, {N: 1, Hash: r.Hash}, {N: 1 << 40, Hash: r.Hash}} {
+		if got, err := ParseHead(h.String()); err != nil || got != h {
+			t.Errorf("%s: got %v, %v", h, got, err)
+		}
+	}
+	if got, err := ParseHead(""); err != nil || got != (Head{}) {
+		t.Errorf("empty: got %v, %v", got, err)
+	}
+	for _, s := range []string{"1", "1:", ":" + r.Hash, "0:" + r.Hash, "x:" + r.Hash, "-1:" + r.Hash, "1:" + r.Hash[1:], "1:zz" + r.Hash[2:]} {
+		if got, err := ParseHead(s); err == nil {
+			t.Errorf("%q: got %v and no error", s, got)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"n":1,"epoch":0,"time":"1970-01-01T00:00:01Z","kind":"step","body":{"a":[1]},"prev":"","hash":"ab","mac":"cd"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
