@@ -3,13 +3,9 @@
 package devstack
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"syscall"
-	"time"
 
 	"github.com/ebitengine/purego"
 )
@@ -61,41 +57,4 @@ func runChdb(lib string, argv []string) error {
 		return fmt.Errorf("ClickHouse: %s", msg)
 	}
 	return nil
-}
-
-// parkAborts keeps the server alive when a connection's first packet is bad.
-// clickhouse-local, unlike the server, ends the process when an exception
-// leaves a connection's thread, which on the native port is what a wrong
-// password, a database that does not exist, or a stray byte leads to. By then
-// the client has its answer. The thread is about to call abort, and so has
-// raised SIGABRT; the handler keeps the thread for ever and lets all others go
-// on. An abort on another kind of thread ends the process as it should.
-func parkAborts() error {
-	var signal func(sig int32, handler uintptr) uintptr
-	libc, err := purego.Dlopen("", purego.RTLD_NOW|purego.RTLD_GLOBAL)
-	if err != nil {
-		return fmt.Errorf("load the C library: %w", err)
-	}
-	addr, err := purego.Dlsym(libc, "signal")
-	if err != nil {
-		return fmt.Errorf("find signal in the C library: %w", err)
-	}
-	purego.RegisterFunc(&signal, addr)
-	signal(int32(syscall.SIGABRT), purego.NewCallback(func(int32) uintptr {
-		if !onConnectionThread() {
-			os.Exit(134) // what a shell shows for SIGABRT
-		}
-		fmt.Fprintln(os.Stderr, "keysentry devstack-clickhouse: a client's first packet was refused")
-		for {
-			time.Sleep(time.Hour)
-		}
-	}))
-	return nil
-}
-
-// onConnectionThread reports whether this thread serves a native connection;
-// where threads cannot be asked for their name, it believes so.
-func onConnectionThread() bool {
-	name, err := os.ReadFile("/proc/thread-self/comm")
-	return err != nil || bytes.HasPrefix(name, []byte("TCP"))
 }

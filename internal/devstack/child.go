@@ -42,8 +42,9 @@ func MaybeRunChild() {
 // kinds. It ends when its standard input does, which we hold.
 type process struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
-	pid   int // of the server itself: the guard's child, or cmd's own
+	stdin io.Closer // the server's standard input
+	line  io.Closer // its lifeline
+	pid   int       // of the server itself: the guard's child, or cmd's own
 	tail  *tailWriter
 
 	done chan struct{} // closed when the process is gone
@@ -70,15 +71,21 @@ func startProcess(ctx context.Context, kind string, args []string, log io.Writer
 		return nil, fmt.Errorf("start a server process: %w", err)
 	}
 	p.stdin = stdin
+	lineRead, lineWrite, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start a server process: %w", err)
+	}
+	p.line = lineWrite
+	p.cmd.ExtraFiles = []*os.File{lineRead} // becomes lifelineFD
 	outRead, outWrite, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start a server process: %w", err)
 	}
 	p.cmd.Stdout = outWrite
 	err = p.cmd.Start()
-	_ = outWrite.Close()
+	_, _ = outWrite.Close(), lineRead.Close()
 	if err != nil {
-		_ = outRead.Close()
+		_, _ = outRead.Close(), lineWrite.Close()
 		return nil, fmt.Errorf("start a server process: %w", err)
 	}
 	hello := make(chan int, 1)
@@ -132,7 +139,7 @@ func (p *process) awaitHello(ctx context.Context, hello <-chan int) error {
 // stop closes the server's standard input and waits until it is gone; when ctx
 // ends first, the server is killed.
 func (p *process) stop(ctx context.Context) error {
-	_ = p.stdin.Close()
+	p.letGo()
 	select {
 	case <-p.done:
 		return nil
@@ -142,13 +149,16 @@ func (p *process) stop(ctx context.Context) error {
 	}
 }
 
+// letGo closes what the server waits for the end of.
+func (p *process) letGo() { _, _ = p.stdin.Close(), p.line.Close() }
+
 // kill ends the server at once (SIGKILL) and waits until it is gone.
 func (p *process) kill() {
 	if p.pid != 0 && p.pid != p.cmd.Process.Pid {
 		if srv, err := os.FindProcess(p.pid); err == nil {
 			_ = srv.Kill() // the guard sees its end and ends too
 		}
-		_ = p.stdin.Close()
+		p.letGo()
 		select {
 		case <-p.done:
 			return
@@ -156,7 +166,7 @@ func (p *process) kill() {
 		}
 	}
 	_ = p.cmd.Process.Kill()
-	_ = p.stdin.Close()
+	p.letGo()
 	<-p.done
 }
 

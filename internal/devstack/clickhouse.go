@@ -120,9 +120,30 @@ func (c *ClickHouse) start(ctx context.Context, o ClickHouseOptions, eng engine)
 	if err != nil {
 		return fmt.Errorf("start ClickHouse: %w", err)
 	}
-	if err := c.awaitReady(ctx, name); err != nil {
+	err = c.awaitReady(ctx, name)
+	if err == nil {
+		err = c.checkUsers(ctx, o.Users)
+	}
+	if err != nil {
 		c.proc.kill()
-		return err
+	}
+	return err
+}
+
+// checkUsers sees that every user can do what the options say: the server
+// starts with a grant that it does not understand, and leaves it out.
+func (c *ClickHouse) checkUsers(ctx context.Context, users []User) error {
+	for _, u := range users {
+		if len(u.Grants) == 0 {
+			continue
+		}
+		got, err := c.query(ctx, "SELECT count() FROM system.grants WHERE user_name = '"+u.Name+"'")
+		if err != nil {
+			return fmt.Errorf("read the grants of ClickHouse user %s: %w", u.Name, err)
+		}
+		if got == "0" {
+			return fmt.Errorf("ClickHouse user %q: the server took none of the grants %q", u.Name, u.Grants)
+		}
 	}
 	return nil
 }

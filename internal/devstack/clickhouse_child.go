@@ -2,14 +2,20 @@ package devstack
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"time"
 )
 
-// orphanGrace is how long a server whose parent is gone may take to end its
-// queries and stop by itself.
-const orphanGrace = 10 * time.Second
+// stopGrace is how long the engine may take to stop by itself. It waits for
+// connections that are open and idle, and without end for those of parkAborts.
+// What a client was told is stored is in the files by then.
+const stopGrace = 2 * time.Second
+
+// lifelineFD is a pipe from the parent, beside standard input, which the
+// engine reads: both end when the parent stops us or is no more.
+const lifelineFD = 3
 
 // RunClickHouseChild makes this process a ClickHouse server: args[0] is the
 // path of libchdb, the rest are arguments of clickhouse-local. It returns the
@@ -25,7 +31,7 @@ func RunClickHouseChild(args []string) int {
 	}
 	runtime.LockOSThread()
 	fmt.Printf("%s%d\n", helloPrefix, os.Getpid())
-	go endAfterParent(os.Getppid())
+	go endWithParent()
 	if err := runChdb(args[0], append([]string{"clickhouse"}, args[1:]...)); err != nil {
 		fmt.Fprintf(os.Stderr, "keysentry devstack-clickhouse: %v\n", err)
 		return 1
@@ -33,13 +39,10 @@ func RunClickHouseChild(args []string) int {
 	return 0
 }
 
-// endAfterParent makes sure that the server ends after its parent has, also
-// when a query that runs for hours keeps the engine from stopping.
-func endAfterParent(parent int) {
-	for os.Getppid() == parent {
-		time.Sleep(time.Second)
-	}
-	time.Sleep(orphanGrace)
-	fmt.Fprintln(os.Stderr, "keysentry devstack-clickhouse: the parent is gone and the engine does not stop; ending")
-	os.Exit(1)
+// endWithParent ends the process when the lifeline has ended and the engine
+// has had its time to stop.
+func endWithParent() {
+	_, _ = io.Copy(io.Discard, os.NewFile(lifelineFD, "lifeline"))
+	time.Sleep(stopGrace)
+	os.Exit(0)
 }

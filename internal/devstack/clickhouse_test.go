@@ -199,7 +199,7 @@ func TestClickHouseRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = taken.Close() }()
+	t.Cleanup(func() { _ = taken.Close() })
 	port := taken.Addr().(*net.TCPAddr).Port
 	for _, tc := range []struct {
 		name string
@@ -210,7 +210,7 @@ func TestClickHouseRefuses(t *testing.T) {
 		{"user default", ClickHouseOptions{Users: []User{{Name: "default"}}}, `user "default"`},
 		{"bad cluster name", ClickHouseOptions{RemoteServers: map[string][]string{"<x>": nil}}, `cluster "<x>"`},
 		{"bad shard address", ClickHouseOptions{RemoteServers: map[string][]string{"c": {"nowhere"}}}, "missing port"},
-		{"broken grant", ClickHouseOptions{Users: []User{{Name: "u", Grants: []string{"GRANT NONSENSE"}}}}, "before it was ready"},
+		{"broken grant", ClickHouseOptions{Users: []User{{Name: "u", Grants: []string{"GRANT NONSENSE"}}}}, "none of the grants"},
 		{"port taken", ClickHouseOptions{TCPPort: port}, "is taken"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -228,4 +228,36 @@ func TestClickHouseRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// clickhouse-local ends when a connection's first packet is refused; ours must
+// not, and must still stop.
+func TestClickHouseOutlivesRefusedClients(t *testing.T) {
+	t.Parallel()
+	c := startClickHouse(t, ClickHouseOptions{})
+	ctx := t.Context()
+	for name, auth := range map[string]clickhouse.Auth{
+		"unknown user":     {Username: "nobody"},
+		"unknown database": {Database: "nowhere"},
+	} {
+		if err := connect(t, c.Addr(), auth).Ping(ctx); err == nil {
+			t.Errorf("%s: let in", name)
+		}
+	}
+	stray, err := net.Dial("tcp", c.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = stray.Write([]byte("\x99 this is no hello"))
+	_ = stray.Close()
+	for range 20 {
+		if err := connect(t, c.Addr(), clickhouse.Auth{}).Ping(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	if err := c.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	t.Logf("stopped in %v", time.Since(began))
 }
