@@ -2,6 +2,7 @@ package alert
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,6 +32,19 @@ func TestFindingsOfOneSubjectAreOneIncident(t *testing.T) {
 	}
 	if got := r.journal.count(journal.KindFinding); got != 2 {
 		t.Errorf("finding records: got %d, want 2", got)
+	}
+}
+
+func TestFindingThatJSONCannotHoldIsStillAnIncident(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	f := found(finding.Other, finding.Page, "host", "api-1", 1)
+	f.Value, f.CauseConfidence = math.Inf(1), float32(math.NaN())
+	f.Series.Counts = append(make([]float64, 2*maxSeries), math.NaN())
+	f.Evidence = make([]finding.Evidence, 2*finding.MaxEvidence)
+	r.record(f)
+	if inc := r.only(); inc.Findings != 1 || len(inc.Lead.Series.Counts) != maxSeries || len(inc.Lead.Evidence) != 0 {
+		t.Errorf("got %d findings, %d buckets, %d events", inc.Findings, len(inc.Lead.Series.Counts), len(inc.Lead.Evidence))
 	}
 }
 

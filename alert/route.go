@@ -3,7 +3,9 @@ package alert
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/keysentry/keysentry/alert/incident"
 	"github.com/keysentry/keysentry/alert/journal"
@@ -64,11 +66,12 @@ func newBatch(m *Manager, now event.Instant) *batch {
 		drafts: map[string]*draft{}, byPrint: map[string]string{}, fan: map[string]int{}, groups: map[string]groupNews{}}
 }
 
-// add decides on findings in order. The new subjects are counted first: when
+// add decides on findings in order, and cleans them. The new subjects are counted first: when
 // one batch brings many, the first of them must not get incidents of their own.
 func (b *batch) add(findings []finding.Finding) {
 	for i := range findings {
 		f := &findings[i]
+		clean(f)
 		if _, linked := b.set.Recorded(f.ID); linked || f.Shadow || !gathers(f.Kind) {
 			continue
 		}
@@ -84,6 +87,43 @@ func (b *batch) add(findings []finding.Finding) {
 	for i := range findings {
 		b.one(&findings[i])
 	}
+}
+
+// maxSeries bounds the buckets that are journaled with a finding.
+const maxSeries = 500
+
+// clean makes a finding fit for the journal, from which it has to come back:
+// JSON knows no infinities, and an event without a type cannot be read. The
+// finding matters more than such a part of it.
+func clean(f *finding.Finding) {
+	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+	if !finite(f.Value) {
+		f.Value = 0
+	}
+	if !finite(float64(f.CauseConfidence)) {
+		f.CauseConfidence = 0
+	}
+	if n := len(f.Series.Counts) - maxSeries; n > 0 {
+		f.Series.Start = f.Series.Start.Add(time.Duration(n) * time.Duration(f.Series.Bucket))
+		f.Series.Counts = f.Series.Counts[n:]
+	}
+	if !slices.ContainsFunc(f.Series.Counts, func(v float64) bool { return !finite(v) }) &&
+		!slices.ContainsFunc(f.Evidence, func(e finding.Evidence) bool { return !typed(e) }) && len(f.Evidence) <= finding.MaxEvidence {
+		return
+	}
+	f.Series.Counts = slices.Clone(f.Series.Counts)
+	for i, v := range f.Series.Counts {
+		if !finite(v) {
+			f.Series.Counts[i] = 0
+		}
+	}
+	f.Evidence = slices.DeleteFunc(slices.Clone(f.Evidence), func(e finding.Evidence) bool { return !typed(e) })
+	f.Evidence = f.Evidence[:min(len(f.Evidence), finding.MaxEvidence)]
+}
+
+func typed(e finding.Evidence) bool {
+	_, ok := event.ParseType(e.Type.String())
+	return ok
 }
 
 func (b *batch) one(f *finding.Finding) {

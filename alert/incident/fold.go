@@ -116,7 +116,10 @@ func (s *Set) open(rec journal.Record, c journal.IncidentChange) {
 	if _, exists := s.incidents[c.IncidentID]; exists {
 		return
 	}
-	o := s.orphans[c.FindingID]
+	o, ok := s.orphans[c.FindingID]
+	if !ok {
+		return
+	}
 	inc := &Incident{ID: c.IncidentID, State: Open, OpenedAt: rec.Time, LastAt: rec.Time, Kind: c.Kind}
 	if inc.Kind == "" {
 		inc.Kind = o.f.Kind

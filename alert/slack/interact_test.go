@@ -65,7 +65,7 @@ type office struct {
 	journal *memJournal
 	manager *alert.Manager
 	address string
-	logs    *bytes.Buffer
+	logs    *syncWriter
 	clock   *clock
 }
 
@@ -89,7 +89,13 @@ func (c *clock) advance(d time.Duration) {
 
 type syncWriter struct {
 	mu sync.Mutex
-	b  *bytes.Buffer
+	b  bytes.Buffer
+}
+
+func (w *syncWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
 }
 
 func (w *syncWriter) Write(p []byte) (int, error) {
@@ -100,8 +106,8 @@ func (w *syncWriter) Write(p []byte) (int, error) {
 
 func open(t *testing.T) *office {
 	t.Helper()
-	o := &office{journal: &memJournal{}, logs: &bytes.Buffer{}, clock: &clock{}}
-	logger := slog.New(slog.NewTextHandler(&syncWriter{b: o.logs}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	o := &office{journal: &memJournal{}, logs: &syncWriter{}, clock: &clock{}}
+	logger := slog.New(slog.NewTextHandler(o.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	late := &lateDecider{}
 	var s *slack.Slack
 	s, o.slack = start(t, nil, slack.Deps{Decider: late, Logger: logger})
