@@ -1,7 +1,6 @@
 package correlate
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -177,7 +176,7 @@ func play(t *rapid.T, c *Correlator, arrival []record, lateness event.Instant) (
 	return sortSpans(closed), len(fs)
 }
 
-// TestShuffleHelper guards the property test itself: the reference must see
+// TestReferenceSeesEpisodes guards the property test itself: the reference must see
 // episodes in what is drawn.
 func TestReferenceSeesEpisodes(t *testing.T) {
 	t.Parallel()
@@ -191,5 +190,4 @@ func TestReferenceSeesEpisodes(t *testing.T) {
 	if diff := cmp.Diff(want, reference(c, all)); diff != "" {
 		t.Error(diff)
 	}
-	_ = fmt.Sprint
 }
