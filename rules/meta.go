@@ -54,13 +54,18 @@ func (d *docParser) metaOf() Meta {
 	return m
 }
 
-// hash identifies the content of the document.
+// hash identifies the content of the document, whatever its comments and layout.
 func (d *docParser) hash() string {
-	b, err := yaml.Marshal(d.doc.root)
-	if err != nil {
-		return "" // nothing that was parsed fails to print
+	var parts []string
+	var walk func(n *yaml.Node)
+	walk = func(n *yaml.Node) {
+		parts = append(parts, fmt.Sprint(n.Kind, len(n.Content)), n.Tag, n.Value)
+		for _, c := range n.Content {
+			walk(c)
+		}
 	}
-	return hashOf(string(b))
+	walk(d.doc.root)
+	return hashOf(parts...)
 }
 
 // hashOf is a short identity of several texts.

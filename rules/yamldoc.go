@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -41,7 +40,10 @@ func splitDocs(data []byte) (parts [][]byte, bases []int) {
 	return append(parts, data[start:]), append(bases, base)
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+)`)
+var (
+	yamlLine   = regexp.MustCompile(`line (\d+)`)
+	yamlPrefix = regexp.MustCompile(`^(yaml: )?(line \d+: )?`)
+)
 
 // parseDocs parses every document of f. Empty documents are skipped.
 func parseDocs(f File, report func(Diagnostic)) []rawDoc {
@@ -51,7 +53,7 @@ func parseDocs(f File, report func(Diagnostic)) []rawDoc {
 		root, err := parseDoc(part)
 		if err != nil {
 			report(Diagnostic{Code: CodeYAML, Severity: Error, File: f.Name, Line: bases[i] + errLine(err), Col: 1,
-				Message: strings.TrimPrefix(err.Error(), "yaml: ")})
+				Message: yamlPrefix.ReplaceAllString(err.Error(), "")})
 			continue
 		}
 		if root != nil {
