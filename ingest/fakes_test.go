@@ -44,6 +44,13 @@ func (w *world) fault(format string, args ...any) {
 	w.faults = append(w.faults, fmt.Sprintf(format, args...))
 }
 
+// roll draws a number below n.
+func (w *world) roll(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rng.IntN(n)
+}
+
 // produce appends n records, some of them broken.
 func (w *world) produce(p event.Partition, n int) {
 	w.mu.Lock()

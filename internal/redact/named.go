@@ -25,32 +25,30 @@ const maxName = 24
 
 // named looks for a secret after the mark at s[i]: a value after a telling name
 // and = or :, a credential after Bearer or Basic, the password of a URL. It
-// returns the place of the secret, or zeros.
-func named(s string, i int, m mode) (from, to int) {
+// returns the place of the secret, whose end is zero when there is none.
+func named(s string, i int, m mode) span {
+	sp := span{kind: Named}
 	if s[i] == ' ' {
-		if !scheme(s, i) {
-			return 0, 0
+		if scheme(s, i) {
+			sp.from, sp.to = valueAt(s, i+1)
 		}
-		return valueAt(s, i+1)
+		return sp
 	}
 	if s[i] == ':' && strings.HasPrefix(s[i:], "://") {
-		return urlPassword(s, i+3)
+		sp.kind = Password
+		sp.from, sp.to = urlPassword(s, i+3)
+		return sp
 	}
 	name, ok := nameBefore(s, i)
-	if !ok {
-		return 0, 0
+	suspect := m == modeExcerpt && fingerprinted[name]
+	if !ok || !telling[name] && !suspect {
+		return sp
 	}
-	switch {
-	case telling[name]:
-		return valueAt(s, i+1)
-	case m == modeExcerpt && fingerprinted[name]:
-		from, to = valueAt(s, i+1)
-		if to > 0 && event.IsFingerprint(s[from:to]) {
-			return 0, 0
-		}
-		return from, to
+	sp.from, sp.to = valueAt(s, i+1)
+	if suspect && sp.to > 0 && event.IsFingerprint(s[sp.from:sp.to]) {
+		sp.to = 0
 	}
-	return 0, 0
+	return sp
 }
 
 // scheme reports whether the word before i is Bearer or Basic.
@@ -99,13 +97,17 @@ func valueAt(s string, i int) (from, to int) {
 	for i < len(s) && s[i] == ' ' {
 		i++
 	}
-	quote := byte(0)
+	quote, escaped := byte(0), false
 	for i < len(s) && (s[i] == '"' || s[i] == '\'' || s[i] == '\\') {
+		escaped = escaped || s[i] == '\\'
 		quote = s[i]
 		i++
 	}
 	from = i
-	for i < len(s) && !ends(s[i], quote) {
+	for i < len(s) && !ends(s[i], quote, escaped) {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
 		i++
 	}
 	v := s[from:i]
@@ -116,9 +118,11 @@ func valueAt(s string, i int) (from, to int) {
 	return from, i
 }
 
-func ends(c, quote byte) bool {
+// ends reports whether c ends a value that was opened by the quote, or by none.
+// A value inside a quoted text, whose own quotes are escaped, ends at a backslash.
+func ends(c, quote byte, escaped bool) bool {
 	if quote != 0 {
-		return c == quote || c == '\\'
+		return c == quote || escaped && c == '\\'
 	}
 	switch c {
 	case ' ', '"', '\'', '&', ',', ';', '}', ')', ']', '\t', '\n':

@@ -68,4 +68,3 @@ func padded(s string, j int) int {
 	}
 	return j
 }
-
