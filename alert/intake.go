@@ -3,6 +3,7 @@ package alert
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/keysentry/keysentry/detect/finding"
@@ -48,29 +49,48 @@ type intake struct {
 	positions  map[event.Partition]int64 // durable, not yet saved
 	saved      map[event.Partition]int64
 	savedAt    event.Instant
+	lost       bool // a delivery of this generation was given up
 }
 
 func (m *Manager) runIntake(ctx context.Context) {
+	work, end := linger(ctx, drainTime)
+	defer end()
 	in := &intake{m: m, positions: map[event.Partition]int64{}, saved: map[event.Partition]int64{}}
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case d := <-m.queue:
-			in.take(ctx, d)
+			in.take(work, d)
 		case <-tick.C:
 		case <-ctx.Done():
-			in.drain(ctx)
+			in.drain(work)
 			return
 		}
-		in.save(ctx, false)
+		in.save(work, false)
 	}
 }
 
-// drain finishes what is in the queue, bounded.
+// linger is a context that outlives ctx by d. end releases it.
+func linger(ctx context.Context, d time.Duration) (work context.Context, end func()) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+			sleep(work, d)
+			cancel()
+		case <-work.Done():
+		}
+	})
+	return work, func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// drain finishes what is in the queue.
 func (in *intake) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
 	for ctx.Err() == nil {
 		select {
 		case d := <-in.m.queue:
@@ -115,12 +135,17 @@ func (in *intake) settle(ctx context.Context, batch []delivery) {
 		in.generation = gen
 		clear(in.positions)
 		clear(in.saved)
+		in.lost = false
 	}
 	var findings []finding.Finding
 	for _, d := range batch {
 		findings = append(findings, d.findings...)
 	}
 	if !in.journal(ctx, gen, findings) {
+		in.lost = true
+	}
+	// Behind a delivery that was given up no position is durable.
+	if in.lost {
 		return
 	}
 	for _, d := range batch {

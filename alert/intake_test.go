@@ -183,3 +183,35 @@ func TestQueueIsJournaledAtTheEnd(t *testing.T) {
 		}
 	})
 }
+
+func TestNoPositionPassesFindingsThatWereGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j, pos := &memJournal{}, &memPositions{at: map[event.Partition]int64{}}
+		m, err := New(DefaultConfig(), Deps{Journal: j, Positions: pos, Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.readers = []*Manager{m}
+		m.Lead(t.Context(), 0)
+		j.fail = errDown
+		if err := m.Deliver(t.Context(), []finding.Finding{found(finding.Other, finding.Ticket, "host", "a", 1)}, part, 7); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx) }()
+		time.Sleep(3 * time.Second)
+		begin := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > drainTime {
+			t.Errorf("the end took %v", took)
+		}
+		if len(pos.at) != 0 {
+			t.Errorf("positions %v were saved", pos.at)
+		}
+	})
+}

@@ -291,3 +291,27 @@ func TestSeverityWithoutAChannelIsNotSent(t *testing.T) {
 		t.Errorf("%d messages, %d incidents", len(r.messenger.sent), len(r.m.Incidents()))
 	}
 }
+
+func TestNewsDuringAReplyAreTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.record(found(finding.Other, finding.Ticket, "host", "api-1", 1))
+	r.pass(30 * time.Second)
+	note := func(text string) {
+		r.append(journal.KindIncident, journal.IncidentChange{IncidentID: r.only().ID, Op: incident.OpNote, Note: text})
+	}
+	r.messenger.posts, r.messenger.accept = []error{errDown}, true
+	note("first")
+	r.pass(500 * time.Millisecond)
+	note("second")
+	r.pass(10 * time.Minute)
+	var told []string
+	for _, m := range r.messenger.replies() {
+		for _, l := range m.Lines {
+			told = append(told, l.Text)
+		}
+	}
+	if !slices.Equal(told, []string{"first", "second"}) {
+		t.Errorf("told %q", told)
+	}
+}

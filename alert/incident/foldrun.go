@@ -159,6 +159,7 @@ func (s *Set) step(rec journal.Record, st journal.Step) {
 
 func (s *Set) outbox(rec journal.Record, o journal.Outbox) {
 	m, pending := s.messages[o.MessageID]
+	s.touch(o.IncidentID)
 	switch o.State {
 	case StateNew:
 		if !pending {
