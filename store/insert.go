@@ -13,8 +13,9 @@ import (
 	"github.com/ClickHouse/ch-go"
 )
 
-// insertPrefix begins the query id of every insert of every daemon.
-const insertPrefix = "keysentry-insert-"
+// insertPrefix begins the query id of every insert of every daemon into the
+// database.
+func (c *Client) insertPrefix() string { return "keysentry-insert-" + c.cfg.Database + "-" }
 
 // inserter sends blocks over one connection of the native protocol, one at a
 // time. It belongs to one goroutine.
@@ -49,7 +50,7 @@ func (s *inserter) send(ctx context.Context, b *block) error {
 	err := s.conn.Do(ctx, ch.Query{
 		Body:    "INSERT INTO " + b.table + " " + in.Columns() + " VALUES",
 		Input:   in,
-		QueryID: insertPrefix + s.self + "-" + strconv.Itoa(s.seq),
+		QueryID: s.client.insertPrefix() + s.self + "-" + strconv.Itoa(s.seq),
 		Settings: []ch.Setting{
 			{Key: "insert_deduplication_token", Value: b.token(), Important: true},
 			{Key: "insert_deduplicate", Value: "1", Important: true},

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
@@ -64,7 +67,7 @@ func startWriter(t testing.TB, c *Client) (w *Writer, stop func()) {
 
 func flush(t testing.TB, w *Writer) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := w.Flush(ctx); err != nil {
 		t.Fatal("flush:", err)
@@ -157,4 +160,14 @@ func count(t testing.TB, c *Client) (rows, distinct uint64) {
 		t.Fatal(err)
 	}
 	return rows, distinct
+}
+
+// value is what a counter or gauge stands at.
+func value(t *testing.T, m prometheus.Metric) float64 {
+	t.Helper()
+	var out dto.Metric
+	if err := m.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.GetCounter().GetValue() + out.GetGauge().GetValue()
 }

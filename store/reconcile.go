@@ -155,6 +155,11 @@ func (c *Client) held(ctx context.Context, p event.Partition, s span) (map[place
 	return out, rows.Err()
 }
 
+// killAfter is how long an insert of a former attempt may go on before it is
+// killed: its client is gone, and a half-open connection would keep it alive
+// for the server's receive timeout of five minutes.
+const killAfter = 15 * time.Second
+
 // awaitInserts waits until every insert of a daemon that runs at the server now
 // has ended: a row that becomes visible after the look-up would be stored twice.
 func (w *Writer) awaitInserts(ctx context.Context) error {
@@ -162,10 +167,17 @@ func (w *Writer) awaitInserts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(time.Minute)
+	start, killed := time.Now(), false
 	for len(ids) > 0 {
-		if time.Now().After(deadline) {
+		switch waited := time.Since(start); {
+		case waited > 2*killAfter:
 			return fmt.Errorf("%w: %v", errStillRunning, ids)
+		case waited > killAfter && !killed:
+			killed = true
+			w.log.Warn("killing inserts of a former attempt that do not end", "query_ids", ids)
+			if err := w.client.killInserts(ctx, ids); err != nil {
+				return err
+			}
 		}
 		timer := time.NewTimer(50 * time.Millisecond)
 		select {
@@ -177,6 +189,14 @@ func (w *Writer) awaitInserts(ctx context.Context) error {
 		if ids, err = w.client.runningInserts(ctx, ids); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (c *Client) killInserts(ctx context.Context, ids []string) error {
+	on := dialect{cluster: c.cfg.Cluster}.onCluster()
+	if err := c.conn.Exec(ctx, "KILL QUERY"+on+" WHERE query_id IN (?) ASYNC", ids); err != nil {
+		return fmt.Errorf("kill inserts: %w", explain(err))
 	}
 	return nil
 }
@@ -194,7 +214,7 @@ func (c *Client) runningInserts(ctx context.Context, among []string) ([]string, 
 	if among == nil {
 		among = []string{}
 	}
-	rows, err := c.conn.Query(ctx, query, insertPrefix, among, among)
+	rows, err := c.conn.Query(ctx, query, c.insertPrefix(), among, among)
 	if err != nil {
 		return nil, err
 	}
