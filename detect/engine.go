@@ -114,11 +114,11 @@ func (e *Engine) Problems() []error {
 	return e.windows.Problems()
 }
 
-// Lookback is how far back the windows reach, in nanoseconds.
+// Lookback is how far back the windows and the inventory reach, in nanoseconds.
 func (e *Engine) Lookback() int64 {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	return int64(e.windows.Lookback())
+	return int64(max(e.windows.Lookback(), e.cfg.InventoryAge+e.cfg.HeartbeatTimeout))
 }
 
 // Stats are the correlator's counters.

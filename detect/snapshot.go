@@ -1,0 +1,151 @@
+package detect
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/keysentry/keysentry/event"
+)
+
+// Snapshot is what the registries know, for a restart: keys, certificates,
+// settings and hosts reach farther back than events are replayed. It encodes as
+// JSON. It holds fingerprints and names only.
+type Snapshot struct {
+	Keys         []Key                 `json:"keys,omitempty"`
+	Certificates []SnapshotCertificate `json:"certificates,omitempty"`
+	Networks     []SnapshotNetwork     `json:"networks,omitempty"`
+	Hosts        []SnapshotHost        `json:"hosts,omitempty"`
+}
+
+// SnapshotCertificate is one client certificate of a Snapshot.
+type SnapshotCertificate struct {
+	Network, CertID, CN string
+	NotBefore, NotAfter event.Instant
+	Disabled            bool
+}
+
+// SnapshotNetwork is what is known of one network besides keys.
+type SnapshotNetwork struct {
+	Network     string
+	SecureOff   bool          `json:",omitempty"`
+	SecureSince event.Instant `json:",omitempty"`
+	Regions     []string      `json:",omitempty"`
+}
+
+// SnapshotHost is one host of a Snapshot.
+type SnapshotHost struct {
+	Network, Host, Service        string
+	FirstMint, LastMint, LastSeen event.Instant
+	Heartbeat                     event.Instant `json:",omitempty"`
+	HeartbeatKey                  string        `json:",omitempty"`
+	Stopped                       event.Instant `json:",omitempty"`
+	Keys                          []SnapshotKeyUse
+	Sources                       []netip.Addr
+}
+
+// SnapshotKeyUse is the use of one key by one host.
+type SnapshotKeyUse struct {
+	KeyID       string
+	First, Last event.Instant
+	Mints       uint64
+}
+
+// Snapshot returns what the registries know.
+func (e *Engine) Snapshot() Snapshot {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := Snapshot{Keys: e.keys.list("")}
+	for n, c := range e.facts.certs {
+		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.disabled})
+	}
+	for n, x := range e.facts.networks {
+		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince}
+		for r := range x.regions {
+			row.Regions = append(row.Regions, r)
+		}
+		slices.Sort(row.Regions)
+		s.Networks = append(s.Networks, row)
+	}
+	for _, h := range e.hosts.hosts {
+		s.Hosts = append(s.Hosts, h.snapshot())
+	}
+	slices.SortFunc(s.Certificates, func(a, b SnapshotCertificate) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.CertID, b.CertID))
+	})
+	slices.SortFunc(s.Networks, func(a, b SnapshotNetwork) int { return cmp.Compare(a.Network, b.Network) })
+	slices.SortFunc(s.Hosts, func(a, b SnapshotHost) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Host, b.Host))
+	})
+	return s
+}
+
+func (h *host) snapshot() SnapshotHost {
+	row := SnapshotHost{Network: h.network, Host: h.name, Service: h.service, FirstMint: h.firstMint, LastMint: h.lastMint,
+		LastSeen: h.lastSeen, Heartbeat: h.heartbeat, HeartbeatKey: h.heartbeatKey, Stopped: h.stopped, Sources: slices.Clone(h.sources)}
+	for k, u := range h.keys {
+		row.Keys = append(row.Keys, SnapshotKeyUse{k, u.first, u.last, u.mints})
+	}
+	slices.SortFunc(row.Keys, func(a, b SnapshotKeyUse) int { return cmp.Compare(a.KeyID, b.KeyID) })
+	return row
+}
+
+// LoadSnapshot fills the registries, before the first Replay or Observe. Mints
+// that are replayed after the snapshot count twice in KeyUse.Mints; times do not
+// change.
+func (e *Engine) LoadSnapshot(s Snapshot) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keys.load(s.Keys)
+	for _, c := range s.Certificates {
+		e.facts.certs[keyName{c.Network, c.CertID}] = &certificate{cn: c.CN, notBefore: c.NotBefore, notAfter: c.NotAfter, disabled: c.Disabled}
+	}
+	for _, n := range s.Networks {
+		x := &settings{secureOff: n.SecureOff, secureSince: n.SecureSince, regions: map[string]bool{}}
+		for _, r := range n.Regions {
+			x.regions[r] = true
+		}
+		e.facts.networks[n.Network] = x
+	}
+	for _, row := range s.Hosts {
+		e.hosts.load(row)
+	}
+}
+
+// LoadKeys fills the registry of keys, as the store or an operator knows them.
+func (e *Engine) LoadKeys(keys []Key) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keys.load(keys)
+}
+
+// load takes whole keys over, but for those that are known already.
+func (r *keyRegistry) load(keys []Key) {
+	for _, k := range keys {
+		if rankOf(k.State) < 0 || k.KeyID == "" || r.get(k.Network, k.KeyID) != nil || len(r.keys) >= maxKeys {
+			continue
+		}
+		r.keys[keyName{k.Network, k.KeyID}] = &k
+		r.known[k.Network]++
+	}
+}
+
+func (v *inventory) load(row SnapshotHost) {
+	if len(v.hosts) >= v.cfg.MaxHosts {
+		return
+	}
+	h := &host{network: row.Network, name: row.Host, service: row.Service, firstMint: row.FirstMint, lastMint: row.LastMint,
+		lastSeen: row.LastSeen, heartbeat: row.Heartbeat, heartbeatKey: row.HeartbeatKey, stopped: row.Stopped,
+		keys: map[string]*keyUse{}, sources: row.Sources}
+	for _, u := range row.Keys {
+		h.keys[u.KeyID] = &keyUse{u.First, u.Last, u.Mints}
+		v.minted[keyName{h.network, u.KeyID}] = true
+	}
+	for _, a := range row.Sources {
+		v.sources[sourceName{h.network, a}] = h
+	}
+	v.hosts[hostName{h.network, h.name}] = h
+	if v.live(h, h.lastSeen) {
+		v.entered[h.network] = true
+	}
+}
