@@ -85,7 +85,7 @@ func TestApprovalsAfterTheEndAndTwice(t *testing.T) {
 func TestZeroOverlapTakesTwoPeople(t *testing.T) {
 	t.Parallel()
 	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-		w.hosts.delay = time.Hour
+		w.hosts.set(func() { w.hosts.delay = time.Hour })
 		l := w.begin(testConfig(), 0)
 		if _, err := l.runner.Plan(t.Context(), playbook.PlanRequest{Playbook: pbName, Network: network, Inputs: map[string]string{"overlap": "0s"}}); err == nil {
 			t.Error("a routine rotation without overlap is planned")
@@ -183,7 +183,7 @@ func TestStraggler(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-				w.hosts.stragglers["batch-1"] = true
+				w.hosts.set(func() { w.hosts.stragglers["batch-1"] = true })
 				l := w.begin(testConfig(), 0)
 				p := w.plan(l, nil)
 				w.approve(p, "bob")
@@ -221,7 +221,7 @@ func TestStraggler(t *testing.T) {
 func TestPresetOutcome(t *testing.T) {
 	t.Parallel()
 	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-		w.hosts.stragglers["batch-1"] = true
+		w.hosts.set(func() { w.hosts.stragglers["batch-1"] = true })
 		l := w.begin(testConfig(), 0)
 		p := w.plan(l, map[string]string{"mode": "compromise", "overlap": "10m"})
 		w.decide(journal.Decision{Action: journal.ActionApprove, RunID: p.RunID, PlanHash: p.PlanHash, Person: "bob", Choice: "revoke_now"})
@@ -234,7 +234,7 @@ func TestPresetOutcome(t *testing.T) {
 func TestClockText(t *testing.T) {
 	t.Parallel()
 	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-		w.hosts.delay = 40 * time.Minute
+		w.hosts.set(func() { w.hosts.delay = 40 * time.Minute })
 		l := w.begin(testConfig(), 0)
 		p := w.plan(l, nil)
 		w.approve(p, "bob")
@@ -260,7 +260,7 @@ func TestProofNeedsDataAndIgnoresForeigners(t *testing.T) {
 	t.Run("a thief does not hold it up", func(t *testing.T) {
 		t.Parallel()
 		inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-			w.hosts.thief = fingerprint(network, w.first)
+			w.hosts.set(func() { w.hosts.thief = fingerprint(network, w.first) })
 			l := w.begin(testConfig(), 0)
 			p := w.plan(l, nil)
 			w.approve(p, "bob")
@@ -276,7 +276,7 @@ func TestProofNeedsDataAndIgnoresForeigners(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-				w.hosts.coverage = missing
+				w.hosts.set(func() { w.hosts.missing = missing })
 				l := w.begin(testConfig(), 0)
 				p := w.plan(l, nil)
 				w.approve(p, "bob")
@@ -395,7 +395,7 @@ func TestStoreBreaksAfterTheIssue(t *testing.T) {
 	t.Parallel()
 	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
 		broken := &brokenStore{SecretStore: w.store, broken: true}
-		w.store = broken
+		w.faulty = broken
 		escrow := &deposits{}
 		w.escrow = escrow
 		l := w.begin(testConfig(), 0)
@@ -422,7 +422,7 @@ func TestBackOutBeforeTheStore(t *testing.T) {
 	t.Parallel()
 	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
 		broken := &brokenStore{SecretStore: w.store, broken: true}
-		w.store = broken
+		w.faulty = broken
 		l := w.begin(testConfig(), 0)
 		p := w.plan(l, nil)
 		w.approve(p, "bob")
@@ -475,7 +475,7 @@ func TestFailureBeforeTheIssueChangesNothing(t *testing.T) {
 func TestNewKeyDiesBeforeTheRevoke(t *testing.T) {
 	t.Parallel()
 	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-		w.hosts.delay = 5 * time.Minute
+		w.hosts.set(func() { w.hosts.delay = 5 * time.Minute })
 		l := w.begin(testConfig(), 0)
 		p := w.plan(l, nil)
 		w.approve(p, "bob")

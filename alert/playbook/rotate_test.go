@@ -213,7 +213,7 @@ func TestCrashWhileBackingOut(t *testing.T) {
 	rounds := 0
 	for at, over := 1, false; !over; at++ {
 		inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
-			w.hosts.stragglers["batch-1"] = true
+			w.hosts.set(func() { w.hosts.stragglers["batch-1"] = true })
 			l := w.begin(testConfig(), 0)
 			p := w.plan(l, map[string]string{"overlap": "5m"})
 			w.approve(p, "bob")

@@ -37,6 +37,7 @@ type world struct {
 	t        *testing.T
 	platform *platform.Platform
 	store    playbook.SecretStore
+	faulty   playbook.SecretStore // what runners get instead of store, if set
 	journal  *playbooktest.Journal
 	hosts    *hosts
 	library  *playbook.Library
@@ -116,8 +117,8 @@ type hosts struct {
 	newSince   time.Time
 	pending    secret.Value
 	seen       map[string]map[string]playbook.KeyUse
-	coverage   float64
-	thief      string // the key that a foreign host uses
+	missing    float64 // the share of the data that is not there; negative: unknown
+	thief      string  // the key that a foreign host uses
 }
 
 // live lets the hosts live until ctx ends.
@@ -132,6 +133,13 @@ func (h *hosts) live(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// set changes the hosts while they live.
+func (h *hosts) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
 }
 
 func (h *hosts) step(ctx context.Context) {
@@ -182,7 +190,7 @@ func (h *hosts) KeyUse(_ string, now event.Instant) []playbook.KeyUse {
 func (h *hosts) Coverage(string, event.Instant, event.Instant) (float64, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return 1 - h.coverage, h.coverage >= 0
+	return 1 - h.missing, h.missing >= 0
 }
 
 func testConfig() playbook.Config {
@@ -331,8 +339,12 @@ func (w *world) begin(cfg playbook.Config, crashAt int) *life {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	store := w.store
+	if w.faulty != nil {
+		store = w.faulty
+	}
 	l.runner, err = playbook.New(cfg, playbook.Deps{Journal: crashJournal{l}, Library: w.library, Evidence: w.hosts,
-		Targets: map[string]playbook.Target{network: {Provider: crashProvider{l, prov}, Store: crashStore{l, w.store},
+		Targets: map[string]playbook.Target{network: {Provider: crashProvider{l, prov}, Store: crashStore{l, store},
 			SecretName: secretName, Distributor: hook{l}, ProbeUser: "keysentry-probe"}},
 		Fingerprint: fingerprint, Escrow: w.escrow, Now: time.Now, Metrics: l.reg,
 		Logger: slog.New(slog.NewTextHandler(w.logs, nil))})
