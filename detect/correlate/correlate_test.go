@@ -326,8 +326,7 @@ func TestReplayFiresNothingButWhatTheWatermarkHadNotPassed(t *testing.T) {
 			fs = c.Observe(silent(rec(ts, int64(i), "")), fs)
 		}
 		fs = c.Advance(sec(1090), fs)
-		fs = feed(c, rec(1130, 3, ""))
-		if len(fs) != 0 {
+		if fs = append(fs, feed(c, rec(1130, 3, ""))...); len(fs) != 0 {
 			t.Errorf("one timespan after the last episode it waits: %+v", fs)
 		}
 		if fs = c.Advance(math.MaxInt64, nil); len(fs) != 1 || fs[0].First != sec(1130) {

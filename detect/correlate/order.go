@@ -46,21 +46,21 @@ func (w *waiting) add(e entry) {
 // next takes out the earliest observations before limit, at most one bucket,
 // unsorted; nil when there are none. The slice goes back with done.
 func (w *waiting) next(limit event.Instant) []entry {
-	for len(w.ids) > 0 {
-		id := w.ids[0]
-		if event.Instant(id)*bucketWidth >= limit {
-			return nil
-		}
-		b := w.buckets[id]
-		if event.Instant(id+1)*bucketWidth <= limit {
-			heap.Pop(&w.ids)
-			delete(w.buckets, id)
-			w.n -= len(b)
-			return b
-		}
+	if len(w.ids) == 0 {
+		return nil
+	}
+	id := w.ids[0]
+	if event.Instant(id)*bucketWidth >= limit {
+		return nil
+	}
+	b := w.buckets[id]
+	if event.Instant(id+1)*bucketWidth > limit {
 		return w.part(id, b, limit)
 	}
-	return nil
+	heap.Pop(&w.ids)
+	delete(w.buckets, id)
+	w.n -= len(b)
+	return b
 }
 
 // part takes out what of bucket id is before limit.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ func (c fakeCheck) Run(_ context.Context, now time.Time) ([]Result, error) {
 }
 
 type history struct {
+	mu   sync.Mutex
 	last map[string]event.Instant
 	runs []journal.PostureRun
 	fs   []finding.Finding
@@ -36,11 +38,15 @@ type history struct {
 }
 
 func (h *history) LastRun(check string) (event.Instant, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	t, ok := h.last[check]
 	return t, ok
 }
 
 func (h *history) Record(_ context.Context, run journal.PostureRun, fs []finding.Finding) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.err != nil {
 		return h.err
 	}
@@ -48,6 +54,12 @@ func (h *history) Record(_ context.Context, run journal.PostureRun, fs []finding
 	h.runs = append(h.runs, run)
 	h.fs = append(h.fs, fs...)
 	return nil
+}
+
+func (h *history) recorded() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.runs)
 }
 
 type coverage float64
@@ -83,8 +95,8 @@ func TestRunCatchesUpOnceAndThenFollowsTheSchedule(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()
 		synctest.Wait()
-		if len(h.runs) != 1 {
-			t.Fatalf("missed runs are made up for once, not %d times", len(h.runs))
+		if h.recorded() != 1 {
+			t.Fatalf("missed runs are made up for once, not %d times", h.recorded())
 		}
 		time.Sleep(24*time.Hour + time.Minute)
 		synctest.Wait()

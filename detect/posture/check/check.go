@@ -6,5 +6,11 @@ import "github.com/keysentry/keysentry/detect/posture"
 
 // All returns the shipped checks over reg.
 func All(reg posture.Registry) []posture.Check {
-	return []posture.Check{KeyAge{reg}, CertificateLead{reg}}
+	return []posture.Check{NewKeyAge(reg), NewCertificateLead(reg)}
 }
+
+// NewKeyAge returns the check of the age of server keys.
+func NewKeyAge(reg posture.Registry) posture.Check { return KeyAge{reg} }
+
+// NewCertificateLead returns the check of how long certificates will last.
+func NewCertificateLead(reg posture.Registry) posture.Check { return CertificateLead{reg} }
