@@ -15,8 +15,10 @@
 //
 // # Invariants
 //
-//   - Nothing outside is touched before the intent (a Step record with state
-//     started) is accepted, nor later than Config.MaxIntentAge after it.
+//   - Nothing outside is changed before the intent (a Step record with state
+//     started) is accepted, nor later than Config.MaxIntentAge after it: an intent
+//     that has grown old is written anew first. A probe has a record of its own,
+//     accepted before it is sent.
 //   - What runs is the journaled plan, whose hash the approvals name, not the
 //     playbook as it is on disk today.
 //   - A step that is done is never redone. One that is not is converged: it first
