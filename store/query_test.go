@@ -22,7 +22,7 @@ func filled(t *testing.T) *Client {
 	w, _ := startWriter(t, c)
 	assign(t, w, part0, 0)
 	var now int64
-	if err := c.conn.QueryRow(t.Context(), "SELECT toUnixTimestamp(now() - 600) * 1000000000").Scan(&now); err != nil {
+	if err := c.conn.QueryRow(t.Context(), "SELECT toInt64(toUnixTimestamp(now() - 600)) * 1000000000").Scan(&now); err != nil {
 		t.Fatal(err)
 	}
 	b := batch(part0, 0, 1000)
@@ -34,7 +34,7 @@ func filled(t *testing.T) *Client {
 			e.Type, e.Cause, e.Status = event.TypeAuthTokenDenied, event.CauseUnknownKey, 401
 		}
 	}
-	appendBatch(t, w, withReject(b, 500), nil)
+	appendBatch(t, w, withReject(b, 501), nil)
 	flush(t, w)
 	if _, err := NewRoller(c).Once(t.Context()); err != nil {
 		t.Fatal(err)
@@ -188,10 +188,10 @@ func TestQuarantineList(t *testing.T) {
 func TestAnalystMayOnlyRead(t *testing.T) {
 	t.Parallel()
 	hash := sha256.Sum256([]byte("analyst-password"))
-	server, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Users: []devstack.User{{Name: "analyst",
+	server, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Dir: t.TempDir(), Users: []devstack.User{{Name: "analyst",
 		PasswordSHA256: hex.EncodeToString(hash[:]), ReadOnly: true, Grants: []string{"GRANT SELECT, SHOW TABLES, SHOW COLUMNS ON keysentry.*"}}}})
 	devstacktest.Check(t, err)
-	defer func() { _ = server.Stop(t.Context()) }()
+	defer server.Kill()
 	cfg := DefaultConfig()
 	cfg.Addrs = []string{server.Addr()}
 	admin, err := New(cfg, Deps{})

@@ -206,7 +206,7 @@ func TestKillDuringInserts(t *testing.T) {
 	dir := t.TempDir()
 	server, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Dir: dir})
 	devstacktest.Check(t, err)
-	defer func() { _ = server.Stop(context.Background()) }()
+	defer func() { server.Kill() }()
 	host, port := server.Addr(), 0
 	_, p, _ := net.SplitHostPort(host)
 	if _, err := fmt.Sscan(p, &port); err != nil {
