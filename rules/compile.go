@@ -53,6 +53,7 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 			l.parse(doc)
 		}
 	}
+	l.disable()
 	l.compileDetections()
 	l.applyFilters()
 	l.compileCorrelations()
@@ -74,6 +75,20 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 		return a.Col - b.Col
 	})
 	return l.set, l.diags
+}
+
+// disable leaves out what the options name.
+func (l *loader) disable() {
+	off := func(m *Meta) bool {
+		if !slices.Contains(l.opt.Disable, m.ID) && (m.Name == "" || !slices.Contains(l.opt.Disable, m.Name)) {
+			return false
+		}
+		l.left[m.ID], l.left[m.Name] = true, true
+		return true
+	}
+	l.detections = slices.DeleteFunc(l.detections, func(d *detectionDoc) bool { return off(&d.meta) })
+	l.correlations = slices.DeleteFunc(l.correlations, func(c *correlationDoc) bool { return off(&c.meta) })
+	delete(l.left, "")
 }
 
 // flush takes over the diagnostics of a document and remembers when it is left

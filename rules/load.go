@@ -32,6 +32,9 @@ type Options struct {
 	Fields []string
 	// Layout of the records.
 	Layout Layout
+	// Disable lists ids and names of documents to leave out; a correlation that
+	// refers to one is left out with an error.
+	Disable []string
 	// NoIndex evaluates every rule on every record: slow, for tests of the index.
 	NoIndex bool
 }
