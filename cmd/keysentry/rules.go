@@ -32,7 +32,7 @@ func ruleFiles(paths []string) (files, tests []rules.File, err error) {
 	if len(paths) == 0 {
 		return library.Files(), library.TestFiles(), nil
 	}
-	files, tests, err = rules.ReadFiles(paths)
+	files, tests, err = app.ReadRuleFiles(paths)
 	return files, tests, usage(err)
 }
 

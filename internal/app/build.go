@@ -21,6 +21,7 @@ import (
 	"github.com/keysentry/keysentry/alert/playbook/action/simulated"
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/configs"
+	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/detect/posture/check"
 	"github.com/keysentry/keysentry/event"
@@ -35,7 +36,11 @@ import (
 )
 
 func (a *App) buildKafka() (err error) {
-	a.kafka, err = kafka.NewClient(a.cfg.Kafka, kafka.Deps{Getenv: a.opts.Getenv, Log: a.log, Metrics: a.opts.Metrics})
+	password, err := a.cfg.Kafka.SASL.Password.Resolve(a.opts.Getenv)
+	if err != nil {
+		return operator("kafka.sasl.password", err)
+	}
+	a.kafka, err = kafka.NewClient(a.cfg.Kafka, kafka.Deps{Password: password, Log: a.log, Metrics: a.opts.Metrics})
 	if err != nil {
 		return operator("kafka", err)
 	}
@@ -68,7 +73,7 @@ func (a *App) buildStore() (err error) {
 		return operator("store", err)
 	}
 	a.writer = store.NewWriter(a.store)
-	a.mirror = store.NewMirror(a.store)
+	a.mirror = store.NewMirror(a.store, a.replayJournal)
 	a.roller = store.NewRoller(a.store)
 	a.storeErr = errors.New("not connected yet")
 	return nil
@@ -82,7 +87,7 @@ func LoadRules(cfg config.RulesConfig) (*rules.Set, []rules.Diagnostic, error) {
 	if cfg.Builtin {
 		files = append(files, library.Files()...)
 	}
-	own, err := rules.ReadFiles(cfg.Paths)
+	own, _, err := ReadRuleFiles(cfg.Paths)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -233,10 +238,18 @@ func (a *App) target(spec config.NetworkSpec) (playbook.Target, error) {
 	return playbook.Target{Provider: provider, Store: secrets, SecretName: spec.Secret.Name, ProbeUser: spec.ProbeUser}, nil
 }
 
-// planInputs fills a proposal's inputs from the incident.
+// planInputs fills a proposal's inputs from the incident: which key is to be
+// replaced, when the incident is about a live one. About a dead key there is
+// nothing to replace but whatever is live now.
 func (a *App) planInputs(inc incident.Incident) map[string]string {
-	if inc.Subject.Field == event.FieldKeyID.String() {
-		return map[string]string{"key_id": inc.Subject.Value}
+	engine := a.engine()
+	if engine == nil || inc.Subject.Field != event.FieldKeyID.String() {
+		return nil
+	}
+	for _, k := range engine.Keys(inc.Subject.Network) {
+		if k.KeyID == inc.Subject.Value && k.State == detect.KeyActive {
+			return map[string]string{"old_key": k.KeyID}
+		}
 	}
 	return nil
 }
@@ -244,7 +257,7 @@ func (a *App) planInputs(inc incident.Incident) map[string]string {
 func (a *App) buildPosture() (err error) {
 	reg := registry{a.store}
 	a.posture, err = posture.New(a.cfg.Posture, posture.Deps{
-		Checks: []posture.Check{check.NewKeyAge(reg), check.NewCertificateLead(reg)}, History: history{a},
+		Checks: check.All(reg), History: history{a},
 		Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
 	})
 	return operator("posture", err)
@@ -253,7 +266,7 @@ func (a *App) buildPosture() (err error) {
 func (a *App) buildConsole() (err error) {
 	var clicks http.Handler
 	if a.slack != nil {
-		clicks = a.slack.Handler()
+		clicks = a.slack
 	}
 	a.console, err = console.New(a.cfg.HTTP, console.Deps{
 		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks,

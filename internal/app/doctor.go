@@ -118,7 +118,7 @@ func (d *doctor) rules() {
 }
 
 func (d *doctor) kafka(ctx context.Context) {
-	client, err := kafka.NewClient(d.cfg.Kafka, kafka.Deps{Getenv: d.getenv, Log: quiet()})
+	client, err := openKafka(d.cfg, d.getenv)
 	if err != nil {
 		d.say(DoctorFail, "kafka", "%v", err)
 		return

@@ -141,7 +141,7 @@ func (a *App) lead(ctx context.Context, as kafka.Assignment) (s *session, resume
 	if err := a.journal.CaughtUp(ctx); err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errTakeOver, err)
 	}
-	epoch, err := a.journal.TakeOver(ctx, journal.TookOver{Member: a.cfg.Instance, Address: a.URL(), Version: a.opts.Version})
+	epoch, err := a.journal.TakeOver(ctx, event.At(a.opts.Now()), journal.TookOver{Member: a.cfg.Instance, Address: a.URL(), Version: a.opts.Version})
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errTakeOver, err)
 	}

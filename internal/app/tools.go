@@ -63,7 +63,15 @@ func RecordDecoder(mapping string) (func(raw []byte) ([]event.Event, error), err
 
 // kafkaOf connects to the Kafka of a configuration.
 func kafkaOf(cfg *config.Config) (*kafka.Client, error) {
-	c, err := kafka.NewClient(cfg.Kafka, kafka.Deps{Getenv: os.Getenv, Log: quiet()})
+	return openKafka(cfg, os.Getenv)
+}
+
+func openKafka(cfg *config.Config, getenv func(string) string) (*kafka.Client, error) {
+	password, err := cfg.Kafka.SASL.Password.Resolve(getenv)
+	if err != nil {
+		return nil, operator("kafka.sasl.password", err)
+	}
+	c, err := kafka.NewClient(cfg.Kafka, kafka.Deps{Password: password, Log: quiet()})
 	return c, operator("kafka", err)
 }
 
@@ -142,17 +150,41 @@ func ExportJournal(ctx context.Context, cfg *config.Config, emit func(journal.Re
 	if err != nil {
 		return err
 	}
+	return accepted(raw, key, emit)
+}
+
+// accepted calls emit for the records that are part of the history.
+func accepted(raw []journal.Raw, key secret.Value, emit func(journal.Record) error) error {
 	chain := journal.NewChain(key)
 	for _, r := range raw {
-		rec, err := journal.Decode(r)
+		rec, err := journal.Decode(r.Value)
 		if err != nil || chain.Accept(rec) != nil {
 			continue // a stray; verify tells of it
 		}
+		rec.Offset = r.Offset
 		if err := emit(rec); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replayJournal implements store.Replay on the journal's topic.
+func (a *App) replayJournal(ctx context.Context, from int64, apply func(journal.Record) error) error {
+	raw, err := a.journal.ReadAll(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := a.cfg.Journal.Key.Resolve(a.opts.Getenv)
+	if err != nil {
+		return err
+	}
+	return accepted(raw, key, func(r journal.Record) error {
+		if r.N < from {
+			return nil
+		}
+		return apply(r)
+	})
 }
 
 // Producer writes records to one topic in large batches.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/keysentry/keysentry/alert"
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
@@ -49,10 +50,11 @@ func (a *App) checkKafka(ctx context.Context) error {
 // that does not answer is no reason: the outbox waits for it.
 func (a *App) checkSlack(ctx context.Context) error {
 	err := a.slack.CheckToken(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case a.slack.Permanent(err):
+	}
+	var refused *alert.NotifyError
+	if errors.As(err, &refused) && refused.Class == alert.Permanent {
 		return operator("slack", err)
 	}
 	a.log.Warn("slack does not answer; alerts wait for it", "error", err)

@@ -1,0 +1,287 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/keysentry/keysentry/alert/incident"
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/internal/secret"
+	"github.com/keysentry/keysentry/internal/simulate/platform"
+)
+
+// patience bounds each wait.
+const patience = 60 * time.Second
+
+// step is one promise of the story; a story goes on as long as it makes sense.
+type step func(ctx context.Context) bool
+
+// story plays every chapter and reports whether every promise was kept.
+func (w *world) story(ctx context.Context) bool {
+	ok := true
+	for _, s := range []step{w.ordinary, w.drift, w.straggler, w.theft, w.rotation, w.tripwire, w.stored} {
+		if ctx.Err() != nil || w.failed() != nil {
+			return false
+		}
+		if !s(ctx) {
+			ok = false
+		}
+	}
+	return ok
+}
+
+// await polls until f is true.
+func (w *world) await(ctx context.Context, f func() bool) bool {
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) && ctx.Err() == nil && w.failed() == nil {
+		if f() {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return false
+}
+
+// find returns the newest incident that f wants.
+func (w *world) find(ctx context.Context, f func(incident.Incident) bool) (incident.Incident, bool) {
+	list, err := w.client.Incidents(ctx)
+	if err != nil {
+		return incident.Incident{}, false
+	}
+	for _, inc := range list {
+		if f(inc) {
+			return inc, true
+		}
+	}
+	return incident.Incident{}, false
+}
+
+func (w *world) incident(ctx context.Context, f func(incident.Incident) bool) (inc incident.Incident, ok bool) {
+	ok = w.await(ctx, func() bool {
+		inc, ok = w.find(ctx, f)
+		return ok
+	})
+	return inc, ok
+}
+
+func (w *world) ordinary(ctx context.Context) bool {
+	ok := w.await(ctx, func() bool {
+		st, err := w.client.Status(ctx)
+		if err != nil || st.Role != "leader" || !st.Ready {
+			return false
+		}
+		read := int64(0)
+		for _, p := range st.Positions {
+			read += p.Detected
+		}
+		return read > 200
+	})
+	w.out.verdict(ok, "ordinary traffic is read, judged and stored; the console is at %s", w.daemon.URL())
+	// Hosts enter the inventory with age.
+	select {
+	case <-ctx.Done():
+	case <-time.After(6 * time.Second):
+	}
+	return ok
+}
+
+func (w *world) drift(ctx context.Context) bool {
+	w.out.chapter("A host's clock drifts")
+	w.out.say("the clock of %s is now 95 s fast; tokens that it asks for lie in the future", driftHost)
+	w.fleet.SetClock(driftHost, 95*time.Second, 0)
+	inc, ok := w.incident(ctx, func(i incident.Incident) bool { return i.Lead.Cause == event.CauseClockSkew })
+	w.out.verdict(ok, "the refusals are called clock_skew, not an attack (%s, %s)", inc.ID, inc.Severity)
+	w.fleet.SetClock(driftHost, 0, 0)
+	return ok
+}
+
+func (w *world) straggler(ctx context.Context) bool {
+	w.out.chapter("Somebody rotates the key by hand, and a host does not follow")
+	w.fleet.SetStraggler(lateHost, true)
+	_, key := w.platform.IssueKey("rotated by hand")
+	old, err := w.secrets.Get(ctx, secretName)
+	if err == nil {
+		_, err = w.secrets.Put(ctx, secretName, key, old.Version)
+	}
+	if err != nil {
+		w.out.verdict(false, "the new key could not be stored: %v", err)
+		return false
+	}
+	w.out.say("a new key is in the secret store; %s never reloads", lateHost)
+	w.await(ctx, func() bool {
+		for _, h := range w.fleet.Status() {
+			if h.Host != lateHost && h.KeyID != w.fleetDeps.Fingerprint(key.Reveal()) {
+				return false
+			}
+		}
+		return true
+	})
+	w.out.say("the other hosts use it; the old key is revoked in the console")
+	w.platform.RevokeKey(w.firstID)
+	inc, ok := w.incident(ctx, func(i incident.Incident) bool { return i.Kind == finding.KeyStraggler })
+	w.out.verdict(ok, "%s is named as a straggler, with what to do: %q", lateHost, inc.Lead.Resolution)
+	return ok
+}
+
+// steal lets a thief try a key for a while.
+func (w *world) steal(ctx context.Context, key secret.Value, d time.Duration) {
+	thief, err := platform.NewThief(platform.ThiefConfig{Network: network, Key: key, From: netip.MustParseAddr("203.0.113.66"),
+		UserAgent: "python-requests/2.32", MintsPerSecond: 5, Users: 50, Seed: 3}, w.fleetDeps)
+	if err != nil {
+		w.out.say("the thief failed: %v", err)
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, d)
+	w.start(func() error {
+		defer cancel()
+		return thief.Run(bounded)
+	})
+}
+
+func (w *world) theft(ctx context.Context) bool {
+	w.out.chapter("A stolen key")
+	w.out.say("somebody at 203.0.113.66 tries the key that was rotated away")
+	w.steal(ctx, w.firstKey, 3*time.Second)
+	inc, ok := w.incident(ctx, func(i incident.Incident) bool { return i.Kind == finding.KeyCompromise })
+	w.out.verdict(ok, "page %s: %s", inc.ID, inc.Lead.Summary)
+	if !ok {
+		return false
+	}
+	fired := inc.Lead.Fired.Time()
+	w.out.verdict(inc.Severity == finding.Page && inc.Lead.Cause == event.CauseRetiredKeyForeign,
+		"its cause is %s, seen %s after the first use", inc.Lead.Cause, fired.Sub(inc.Lead.First.Time()).Round(time.Millisecond))
+	return ok
+}
+
+// waitingRun is the run that waits for approval.
+func (w *world) waitingRun(ctx context.Context) (run incident.Run, ok bool) {
+	ok = w.await(ctx, func() bool {
+		runs, err := w.client.Runs(ctx)
+		if err != nil {
+			return false
+		}
+		for _, r := range runs {
+			if r.Waiting() {
+				run = r
+				return true
+			}
+		}
+		return false
+	})
+	return run, ok
+}
+
+func (w *world) rotation(ctx context.Context) bool {
+	w.out.chapter("The rotation")
+	run, ok := w.waitingRun(ctx)
+	w.out.verdict(ok, "a rotation is proposed (%s); nothing happens without approval", run.ID)
+	if !ok {
+		return false
+	}
+	for _, s := range run.Plan.Steps {
+		for _, c := range s.Calls {
+			w.out.say("  %-10s %s", s.ID, c)
+		}
+	}
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // never fails
+	_, err := w.client.Decide(ctx, journal.Decision{ID: "demo-" + hex.EncodeToString(id), Action: journal.ActionApprove, RunID: run.ID,
+		IncidentID: run.IncidentID, PlanHash: run.PlanHash})
+	w.out.verdict(err == nil, "approved by %s, bound to plan %.12s", person, run.PlanHash)
+	if err != nil {
+		w.out.say("%v", err)
+		return false
+	}
+	done := w.follow(ctx, run.ID)
+	stats := w.platform.Stats()
+	w.out.verdict(stats.MinActive >= 1, "the platform was never without a working key (fewest: %d)", stats.MinActive)
+	return done && stats.MinActive >= 1
+}
+
+// follow tells the run's states, and puts the straggler right when it holds the
+// proof up.
+func (w *world) follow(ctx context.Context, id string) bool {
+	var seen map[string]bool = map[string]bool{}
+	cured := false
+	var last incident.Run
+	deadline := time.Now().Add(2 * patience)
+	for time.Now().Before(deadline) && ctx.Err() == nil {
+		run, err := w.client.Run(ctx, id)
+		if err == nil {
+			last = run
+			if !seen[run.State] {
+				seen[run.State] = true
+				w.out.say("rotation: %s", run.State)
+			}
+			if run.Clock != "" && !seen[run.Clock] {
+				seen[run.Clock] = true
+				w.out.say("rotation: %s", run.Clock)
+			}
+			if !cured && run.State == "overlap" && len(seen) > 3 && run.Clock != "" {
+				cured = true
+				w.out.say("somebody redeploys %s; it loads the new key", lateHost)
+				w.fleet.SetStraggler(lateHost, false)
+			}
+			if run.Ended {
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	w.out.verdict(seen["proven"], "every live host was proven to use the new key before the old one was revoked")
+	w.out.verdict(last.State == "done", "the old key is dead, the rotation is %s %s", last.State, last.Reason)
+	return seen["proven"] && last.State == "done"
+}
+
+func (w *world) tripwire(ctx context.Context) bool {
+	w.out.chapter("The old key's next use")
+	before, err := w.secrets.GetVersion(ctx, secretName, 2)
+	if err != nil {
+		w.out.verdict(false, "the rotated key is not in the store: %v", err)
+		return false
+	}
+	keyID := w.fleetDeps.Fingerprint(before.Value.Reveal())
+	w.out.say("somebody at 203.0.113.66 tries the key that was just revoked")
+	w.steal(ctx, before.Value, 3*time.Second)
+	inc, ok := w.incident(ctx, func(i incident.Incident) bool {
+		return i.Kind == finding.KeyCompromise && i.Subject.Value == keyID
+	})
+	w.out.verdict(ok, "recognised at once: %s (%s)", inc.Lead.Cause, inc.ID)
+	return ok
+}
+
+func (w *world) stored(ctx context.Context) bool {
+	w.out.chapter("What analysts have")
+	var line string
+	ok := w.await(ctx, func() bool {
+		n, err := w.count(ctx)
+		if err != nil {
+			line = err.Error()
+			return false
+		}
+		st, err := w.client.Status(ctx)
+		if err != nil {
+			return false
+		}
+		var read int64
+		for _, p := range st.Positions {
+			read += p.Stored
+		}
+		line = fmt.Sprintf("%d rows, %d distinct coordinates, %d in quarantine, %d records read", n.Rows, n.Distinct, n.Quarantine, read)
+		return n.Rows > 0 && n.Final == n.Distinct && n.View == n.Distinct && n.Quarantine == 0
+	})
+	w.out.verdict(ok, "ClickHouse holds each event once: %s", line)
+	return ok
+}
