@@ -97,8 +97,11 @@ func (c *Client) Fetch(ctx context.Context, p event.Partition, offset int64) (*i
 			return nil, err
 		}
 		out, dec := c.decode(res, offset)
-		if dec.Cut && dec.Need > int(req.MaxBytes) {
+		if dec.Cut {
 			// A broker of today sends a first batch whole; this is for one that cuts.
+			if dec.Need <= int(req.MaxBytes) {
+				return nil, fmt.Errorf("%s at %d: %w", p, offset, kafkawire.ErrCut)
+			}
 			req.MaxBytes = int32(dec.Need)
 			continue
 		}

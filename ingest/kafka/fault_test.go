@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -93,11 +94,16 @@ func TestSurvivesABrokerRestart(t *testing.T) {
 	}
 }
 
-// damage answers the first n fetches with a batch whose checksum is wrong.
-func damage(cl *kfake.Cluster, n int32) *atomic.Int32 {
-	var seen atomic.Int32
+// damaged is a batch whose checksum is wrong.
+func damaged() []byte {
 	batch := kafkawire.EncodeBatch(nil, []kafkawire.Message{{Value: []byte("good")}})
 	batch[len(batch)-1] ^= 1
+	return batch
+}
+
+// answer gives batch to the first n fetches.
+func answer(cl *kfake.Cluster, n int32, batch []byte) {
+	var seen atomic.Int32
 	cl.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cl.KeepControl()
 		if seen.Add(1) > n {
@@ -112,7 +118,6 @@ func damage(cl *kfake.Cluster, n int32) *atomic.Int32 {
 		res.Topics = append(res.Topics, topic)
 		return res, nil, true
 	})
-	return &seen
 }
 
 func TestFetchReadsDamagedBatchesAgain(t *testing.T) {
@@ -135,7 +140,7 @@ func TestFetchReadsDamagedBatchesAgain(t *testing.T) {
 			if _, err := c.Produce(t.Context(), "t", Message{Value: []byte("good")}); err != nil {
 				t.Fatal(err)
 			}
-			damage(cl, tt.damaged)
+			answer(cl, tt.damaged, damaged())
 			f, err := c.Fetch(t.Context(), event.Partition{Topic: "t"}, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -190,6 +195,28 @@ func TestGroupLeavesForAGivenUpMember(t *testing.T) {
 	}
 	if got := count(t, m.met.left); got != 1 {
 		t.Errorf("left for %v members, want 1", got)
+	}
+}
+
+// A batch that stays cut is an error, not an empty answer: the reader would ask
+// for it for ever.
+func TestFetchCutBatch(t *testing.T) {
+	t.Parallel()
+	cl := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
+	c := testClient(t, cl.ListenAddrs()[0], func(c *Config) { c.Fetch.MaxBytes = 70 })
+	p := event.Partition{Topic: "t"}
+	if _, err := c.Produce(t.Context(), "t", Message{Value: []byte("good")}); err != nil {
+		t.Fatal(err)
+	}
+	whole := kafkawire.EncodeBatch(nil, []kafkawire.Message{{Value: bytes.Repeat([]byte("x"), 100)}})
+	answer(cl, 1, whole[:70])
+	f, err := c.Fetch(t.Context(), p, 0) // asks again for more
+	if err != nil || len(f.Records) != 1 {
+		t.Errorf("cut once: got %+v, %v", f, err)
+	}
+	answer(cl, 100, whole[:70])
+	if f, err = c.Fetch(t.Context(), p, 0); !errors.Is(err, kafkawire.ErrCut) {
+		t.Errorf("cut for good: got %+v, %v", f, err)
 	}
 }
 

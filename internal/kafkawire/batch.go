@@ -52,6 +52,10 @@ type Decoded struct {
 	Need int
 }
 
+// ErrCut says that the broker sent less than one batch although more was asked
+// for, so that the reader cannot go on.
+var ErrCut = errors.New("the broker sent a cut batch that fits the size asked for")
+
 // The layout of a record batch, https://kafka.apache.org/documentation/#recordbatch:
 // base offset 0-7, length 8-11, leader epoch 12-15, magic 16, CRC 17-20 (of all
 // that follows), attributes 21-22, last offset delta 23-26, base timestamp

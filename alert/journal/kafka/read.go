@@ -47,7 +47,10 @@ func (l *Log) fetch(ctx context.Context, offset int64) (*batch, error) {
 		dec := kafkawire.Decoder{}.Decode(res, offset, func(r *kafkawire.Record) {
 			out.records = append(out.records, journal.Raw{Offset: r.Offset, Time: r.Time, Value: r.Value})
 		})
-		if dec.Cut && dec.Need > int(maxBytes) {
+		if dec.Cut {
+			if dec.Need <= int(maxBytes) {
+				return nil, fmt.Errorf("offset %d: %w", offset, kafkawire.ErrCut)
+			}
 			maxBytes = int32(dec.Need)
 			continue
 		}
