@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -159,9 +158,6 @@ func (k *ApacheKafka) format(ctx context.Context, o ApacheOptions, run javaRun, 
 	}
 	return nil
 }
-
-// newClusterID is a cluster id in Kafka's form: a UUID, base64 without padding.
-func newClusterID() string { return kafkaUUID(uuid.New()) }
 
 // awaitReady waits until the broker of this data folder answers with itself as
 // a broker: another may have got the port instead.

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -9,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/google/uuid"
 
 	"github.com/keysentry/keysentry/internal/secret"
 )
@@ -166,7 +165,13 @@ func scramArgs(listeners []Listener) []string {
 	return args
 }
 
-func kafkaUUID(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+// newClusterID is a cluster id in Kafka's form: 16 random bytes, base64.
+func newClusterID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	id[0] &= 0x7f           // keeps a leading "-" away, which StorageTool takes for an option
+	return base64.RawURLEncoding.EncodeToString(id[:])
+}
 
 // readClusterID reads the id that the storage was formatted with.
 func readClusterID(logDir string) (string, error) {

@@ -19,7 +19,7 @@ const (
 // UpOptions says what Up keeps running.
 type UpOptions struct {
 	Dir   string    // where the data is kept; must be given
-	Out   io.Writer // how to connect, and what happens
+	Out   io.Writer // how to connect; a download says its progress on standard error
 	Log   io.Writer // what the servers write; nil: kept only for errors
 	Kafka string    // KafkaFake (also when empty) or KafkaApache
 	// Fixed ports, so that an address survives a restart; 0: a free one.
@@ -53,7 +53,7 @@ func Up(ctx context.Context, o UpOptions) (err error) {
 	}
 	ch, err := StartClickHouse(ctx, ClickHouseOptions{
 		Dir: filepath.Join(o.Dir, "clickhouse"), TCPPort: o.ClickHousePort, HTTPPort: o.ClickHouseHTTPPort,
-		Log: o.Log, Progress: o.Out, Users: o.Users,
+		Log: o.Log, Users: o.Users,
 	})
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func startBroker(ctx context.Context, o UpOptions) (b broker, gone <-chan struct
 		return f, nil, err
 	case KafkaApache:
 		k, err := StartApacheKafka(ctx, ApacheOptions{
-			Dir: filepath.Join(o.Dir, "kafka-apache"), Port: o.KafkaPort, Topics: o.Topics, Log: o.Log, Progress: o.Out,
+			Dir: filepath.Join(o.Dir, "kafka-apache"), Port: o.KafkaPort, Topics: o.Topics, Log: o.Log,
 		})
 		if err != nil {
 			return nil, nil, err
@@ -111,7 +111,7 @@ In a configuration:
 
   kafka:
     brokers: [%q]
-  clickhouse:
-    addresses: [%q]
+  store:
+    addrs: [%q]
 `, o.Dir, kafka, ch.Addr(), ch.HTTPAddr(), ch.HTTPAddr(), kafka, ch.Addr())
 }

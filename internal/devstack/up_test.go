@@ -23,7 +23,7 @@ func upOnce(t *testing.T, o UpOptions) string {
 	for {
 		n, err := r.Read(buf)
 		said.Write(buf[:n])
-		if strings.Contains(said.String(), "addresses:") {
+		if strings.Contains(said.String(), "addrs:") {
 			cancel()
 		}
 		if err != nil {
