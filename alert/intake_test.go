@@ -56,7 +56,7 @@ func TestPositionFollowsTheJournal(t *testing.T) {
 	live(t, true, func(ctx context.Context, r *rig) {
 		deliver(t, ctx, r, 10, found(finding.Other, finding.Page, "host", "a", 1))
 		time.Sleep(3 * time.Second)
-		if got := r.positions.at[part]; got != 10 {
+		if got := r.positions.get(); got != 10 {
 			t.Fatalf("position: got %d, want 10", got)
 		}
 		if n := len(r.messenger.roots()); n != 1 {
@@ -67,14 +67,14 @@ func TestPositionFollowsTheJournal(t *testing.T) {
 		r.journal.mu.Unlock()
 		deliver(t, ctx, r, 20, found(finding.Other, finding.Page, "host", "a", 2))
 		time.Sleep(time.Minute)
-		if got := r.positions.at[part]; got != 10 {
+		if got := r.positions.get(); got != 10 {
 			t.Fatalf("position %d was saved before its findings were durable", got)
 		}
 		r.journal.mu.Lock()
 		r.journal.fail = nil
 		r.journal.mu.Unlock()
 		time.Sleep(2 * time.Minute)
-		if got := r.positions.at[part]; got != 20 {
+		if got := r.positions.get(); got != 20 {
 			t.Errorf("position: got %d, want 20", got)
 		}
 	})
@@ -88,10 +88,10 @@ func TestPositionsWithoutFindingsCostNoRecord(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(2 * time.Second)
-		if got := r.positions.at[part]; got != 1000 {
+		if got := r.positions.get(); got != 1000 {
 			t.Errorf("position: got %d, want 1000", got)
 		}
-		if n := r.positions.saves; n < 5 || n > 13 {
+		if n := r.positions.saved(); n < 5 || n > 13 {
 			t.Errorf("%d saves in 12 s, want one a second", n)
 		}
 		if n := len(r.journal.all()); n != 0 {
@@ -110,8 +110,8 @@ func TestDeliveriesWaitForTheLead(t *testing.T) {
 		}
 		r.m.Lead(ctx, 0)
 		time.Sleep(2 * time.Second)
-		if r.journal.count(journal.KindFinding) != 1 || r.positions.at[part] != 10 {
-			t.Errorf("%d findings, position %d", r.journal.count(journal.KindFinding), r.positions.at[part])
+		if r.journal.count(journal.KindFinding) != 1 || r.positions.get() != 10 {
+			t.Errorf("%d findings, position %d", r.journal.count(journal.KindFinding), r.positions.get())
 		}
 	})
 }
@@ -137,7 +137,7 @@ func TestDeliveriesOfALostLeadAreVoid(t *testing.T) {
 		if n := r.journal.count(journal.KindFinding); n != 0 {
 			t.Errorf("%d findings of a lost lead were journaled", n)
 		}
-		if got := r.positions.at[part]; got != 50 {
+		if got := r.positions.get(); got != 50 {
 			t.Errorf("position: got %d, want the new lead's 50", got)
 		}
 	})
@@ -178,8 +178,8 @@ func TestQueueIsJournaledAtTheEnd(t *testing.T) {
 		if err := m.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if pos.at[part] != 100 {
-			t.Errorf("position: got %d, want 100", pos.at[part])
+		if pos.get() != 100 {
+			t.Errorf("position: got %d, want 100", pos.get())
 		}
 	})
 }

@@ -213,6 +213,19 @@ func (p *memPositions) Save(_ context.Context, detected map[event.Partition]int6
 	return nil
 }
 
+// get is the position of the one partition of the tests.
+func (p *memPositions) get() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at[part]
+}
+
+func (p *memPositions) saved() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.saves
+}
+
 // rig is a manager with everything around it made of memory and a clock that
 // only the test moves.
 type rig struct {

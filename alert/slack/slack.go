@@ -92,19 +92,33 @@ func New(cfg Config, deps Deps) (*Slack, error) {
 	}, nil
 }
 
+// TokenError says that Slack answered and that the token will not do: somebody
+// has to change the configuration. It is a permanent alert.NotifyError.
+type TokenError struct{ Reason string }
+
+func (e *TokenError) Error() string { return "slack.token: " + e.Reason }
+
+// Unwrap gives the class.
+func (e *TokenError) Unwrap() error {
+	return &alert.NotifyError{Class: alert.Permanent, Err: errors.New(e.Reason)}
+}
+
 // CheckToken asks Slack whether the token is good and belongs to the team that
-// the configuration names. Its error is one line for a person.
+// the configuration names. Its error is one line for a person: a *TokenError, or
+// that Slack cannot be asked.
 func (s *Slack) CheckToken(ctx context.Context) error {
 	r, err := s.api.AuthTestContext(ctx)
 	if err != nil {
 		var refused slackapi.SlackErrorResponse
 		if errors.As(err, &refused) {
-			return fmt.Errorf("slack.token: Slack refuses the token: %s", alert.Printable(refused.Err))
+			if class, _ := refusal(refused.Err); class == alert.Permanent {
+				return &TokenError{"Slack refuses the token: " + alert.Printable(refused.Err)}
+			}
 		}
-		return fmt.Errorf("slack: %s cannot be reached: %w", s.cfg.APIURL, err)
+		return fmt.Errorf("slack: %s cannot be asked: %w", s.cfg.APIURL, err)
 	}
 	if s.cfg.TeamID != "" && r.TeamID != s.cfg.TeamID {
-		return fmt.Errorf("slack.token: the token is for team %s, the configuration names %s", alert.Printable(r.TeamID), s.cfg.TeamID)
+		return &TokenError{fmt.Sprintf("the token is for team %s, the configuration names %s", alert.Printable(r.TeamID), s.cfg.TeamID)}
 	}
 	return nil
 }

@@ -275,7 +275,7 @@ func TestCheckToken(t *testing.T) {
 		{"good", nil, ""},
 		{"wrong token", func(c *slack.Config) { c.Token.Env = "WRONG" }, "slack.token: Slack refuses the token: invalid_auth"},
 		{"another team", func(c *slack.Config) { c.TeamID = "T0OTHER" }, "slack.token: the token is for team T0SLACKTEST, the configuration names T0OTHER"},
-		{"nobody there", func(c *slack.Config) { c.APIURL = "http://127.0.0.1:1/" }, "slack: http://127.0.0.1:1/ cannot be reached"},
+		{"nobody there", func(c *slack.Config) { c.APIURL = "http://127.0.0.1:1/" }, "slack: http://127.0.0.1:1/ cannot be asked"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -284,6 +284,10 @@ func TestCheckToken(t *testing.T) {
 			err := s.CheckToken(t.Context())
 			if (err == nil) != (tt.want == "") || (err != nil && !strings.HasPrefix(err.Error(), tt.want)) {
 				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			var final *alert.NotifyError
+			if got := errors.As(err, &final) && final.Class == alert.Permanent; got != strings.HasPrefix(tt.want, "slack.token") {
+				t.Errorf("permanent: got %v for %v", got, err)
 			}
 			if err != nil && (strings.Contains(err.Error(), "xoxb") || strings.Contains(err.Error(), "\n")) {
 				t.Errorf("not a line to show: %v", err)
