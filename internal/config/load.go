@@ -63,6 +63,29 @@ func Parse(path string, text []byte) (*Config, error) {
 
 var unknownField = regexp.MustCompile(`^(line \d+): field (\S+) not found in type \S+$`)
 
+// wrongType is the library's message about a value of another type. It repeats
+// the value, which may be a secret in the wrong place.
+var wrongType = regexp.MustCompile(`(?s)^(line \d+): cannot unmarshal !!(\w+)(?: .*)? into (\S+)$`)
+
+// typeWords says in the words of a configuration what a Go type wants.
+func typeWords(t string) string {
+	switch {
+	case t == "secret.Ref":
+		return "{file: PATH} or {env: NAME}, for a secret is not written here"
+	case strings.HasPrefix(t, "[]"):
+		return "a list"
+	case t == "time.Duration":
+		return "a duration such as 30s or 5m"
+	case strings.HasPrefix(t, "int"), strings.HasPrefix(t, "uint"), strings.HasPrefix(t, "float"):
+		return "a number"
+	case t == "bool":
+		return "true or false"
+	case t == "string":
+		return "text"
+	}
+	return "a mapping of keys"
+}
+
 // yamlFaults splits what the YAML library reports into one line per fault, in
 // the words of the configuration rather than of the Go types.
 func yamlFaults(err error) []string {
@@ -75,7 +98,10 @@ func yamlFaults(err error) []string {
 		if m := unknownField.FindStringSubmatch(e); m != nil {
 			e = fmt.Sprintf("%s: unknown key %q; docs/reference/config.md lists the keys", m[1], m[2])
 		}
-		out[i] = strings.ReplaceAll(e, "!!", "")
+		if m := wrongType.FindStringSubmatch(e); m != nil {
+			e = fmt.Sprintf("%s: want %s, got %s", m[1], typeWords(m[3]), m[2])
+		}
+		out[i] = e
 	}
 	return out
 }
