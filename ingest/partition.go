@@ -125,8 +125,11 @@ func (t *partition) start(ctx context.Context, share int64) error {
 	if t.detected < 0 {
 		t.detected = t.committed
 	}
-	now := event.At(t.p.Now())
-	from, err := t.offsetAt(ctx, now.Add(-time.Duration(t.p.Detector.Lookback())))
+	end, err := t.windowsEnd(ctx)
+	if err != nil {
+		return err
+	}
+	from, err := t.offsetAt(ctx, end.Add(-time.Duration(t.p.Detector.Lookback())))
 	if err != nil {
 		return err
 	}
@@ -138,6 +141,24 @@ func (t *partition) start(ctx context.Context, share int64) error {
 	t.h = newHandoff(t.committed, t.pos)
 	t.started = true
 	return nil
+}
+
+// windowsEnd is the time that the windows to fill end at: now, or, on a topic
+// whose records carry the producer's time, that of the last record that detection
+// has seen, which may be years ago.
+func (t *partition) windowsEnd(ctx context.Context) (event.Instant, error) {
+	now := event.At(t.p.Now())
+	if t.detected == 0 || !t.p.history(t.id.Topic) {
+		return now, nil
+	}
+	f, err := t.fetch(ctx, t.detected-1)
+	if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
+		return now, nil
+	}
+	if err != nil || len(f.Records) == 0 || f.Records[0].Time < earliest {
+		return now, err
+	}
+	return min(now, f.Records[0].Time), nil
 }
 
 // copyClock is a clock of its own for the store side, which reads at another

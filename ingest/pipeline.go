@@ -189,6 +189,16 @@ func (p *Pipeline) assign(a Assignment) []*partition {
 	return parts
 }
 
+// history reports whether a topic's records carry the producer's time.
+func (p *Pipeline) history(topic string) bool {
+	for i := range p.cfg.Topics {
+		if p.cfg.Topics[i].Name == topic {
+			return p.cfg.Topics[i].observed() == ObservedProducer
+		}
+	}
+	return false
+}
+
 // leaving takes out the partitions that the assignment does not go on with.
 func (p *Pipeline) leaving(a Assignment) []*partition {
 	p.mu.Lock()

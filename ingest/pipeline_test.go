@@ -262,6 +262,40 @@ func TestReplayIsBounded(t *testing.T) {
 	})
 }
 
+// TestHistoryIsReplayedByItsOwnTime: the windows of an import end where it was
+// read up to, not at the reader's now.
+func TestHistoryIsReplayedByItsOwnTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := testParts[0]
+		w := newWorld(10, p)
+		old := event.At(time.Date(2015, 12, 10, 0, 0, 0, 0, time.UTC))
+		for o := range int64(600) {
+			w.log[p] = append(w.log[p], goodRecord(o, old.Add(time.Duration(o)*time.Second)))
+			w.stored[p][o] = 1
+			w.findings[findingID(p, o)] = 1
+		}
+		// Times of the bubble begin in 2000, so the reader's clock is set.
+		later := func() time.Time { return old.Time().AddDate(5, 0, 0) }
+		w.committed[p], w.detected[p] = 500, 500
+		writer, det := newFakeWriter(w, 0), newFakeDetector(w)
+		cfg := DefaultConfig()
+		cfg.Topics[0].Observed = ObservedProducer
+		pl, err := New(cfg, Deps{Source: w, Writer: writer, Detector: det, Sink: w, Decoder: newTestDecoder(t, cfg.Topics...), Now: later})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &daemon{p: pl, writer: writer, det: det, w: w}
+		d.run(false)
+		d.settle(t)
+		d.stop(t)
+		if det.replayed < 60 || det.replayed > 61 {
+			t.Errorf("%d events were replayed, want those of the last minute before 500", det.replayed)
+		}
+		w.verify(t)
+	})
+}
+
 func TestRetentionGapIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
