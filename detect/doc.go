@@ -24,6 +24,9 @@
 // watermark. When all are drained the watermark follows the clock, lateness and
 // idle_after behind.
 //
+// Imported topics, whose times are their producer's and may be years old, have
+// windows and a watermark of their own, which follows their records only.
+//
 // # What the registries believe
 //
 // Facts about keys, certificates and settings come from lifecycle events, which

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,10 +19,14 @@ import (
 
 // Deps are what the engine works with.
 type Deps struct {
-	Rules   *rules.Set
-	Clocks  Clocks // nil: no clock is known
-	Logger  *slog.Logger
-	Metrics *metrics.Registry
+	Rules  *rules.Set
+	Clocks Clocks // nil: no clock is known
+	// Imported says that the times of a topic are its producer's (observed:
+	// producer): its windows have a watermark of their own, which follows the
+	// records and never the clock. nil: no topic is.
+	Imported func(topic string) bool
+	Logger   *slog.Logger
+	Metrics  *metrics.Registry
 }
 
 // Engine judges events. All its methods are safe for concurrent use; Observe and
@@ -29,8 +34,10 @@ type Deps struct {
 type Engine struct {
 	cfg    Config
 	clocks Clocks
-	log    *slog.Logger
-	m      *engineMetrics
+	// imported tells the topics whose windows are in past.
+	imported func(topic string) bool
+	log      *slog.Logger
+	m        *engineMetrics
 
 	// swap is held for reading while a batch is judged, so that the matchers and
 	// the correlator are of one rule set.
@@ -45,12 +52,14 @@ type Engine struct {
 	ended     *recentSet
 	probes    map[string]*probe
 	parts     map[event.Partition]*partition
-	marks     watermarks
+	live      watermarks    // of topics on the broker's time
+	history   watermarks    // of imported topics
 	forgotten event.Instant // when the inventory was last cleaned
 
 	// correlating guards the correlator and the evidence.
 	correlating sync.Mutex
-	windows     *correlate.Correlator
+	windows     *correlate.Correlator // of topics on the broker's time
+	past        *correlate.Correlator // of imported topics
 	evidence    *evidenceRing
 	told        event.Instant // when a held watermark was last logged
 	// backlog is what fired during a replay, which returns nothing.
@@ -91,11 +100,15 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
+	if deps.Imported == nil {
+		deps.Imported = func(string) bool { return false }
+	}
 	cfg.Windows.Lateness, cfg.Windows.Standalone = cfg.Lateness, true
-	e := &Engine{cfg: cfg, clocks: deps.Clocks, log: deps.Logger, set: deps.Rules,
+	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, log: deps.Logger, set: deps.Rules,
 		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
-		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, marks: newWatermarks(cfg),
-		windows: correlate.New(deps.Rules, cfg.Windows), evidence: newEvidenceRing(cfg.EvidenceEvents)}
+		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
+		windows: correlate.New(deps.Rules, cfg.Windows), past: correlate.New(deps.Rules, cfg.Windows), evidence: newEvidenceRing(cfg.EvidenceEvents)}
+	e.history.imported = true
 	e.m = newMetrics(metrics.OrNew(deps.Metrics), e)
 	e.logProblems(e.windows)
 	return e, nil
@@ -125,15 +138,41 @@ func (e *Engine) Lookback() int64 {
 func (e *Engine) Stats() correlate.Stats {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	return e.windows.Stats()
+	return e.windows.Stats().Add(e.past.Stats())
 }
 
 // Assign names the partitions that take part in the watermark.
 func (e *Engine) Assign(parts []event.Partition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.marks.assign(parts)
-	maps.DeleteFunc(e.parts, func(p event.Partition, _ *partition) bool { return e.marks.parts[p] == nil })
+	var live, imported []event.Partition
+	for _, p := range parts {
+		if e.imported(p.Topic) {
+			imported = append(imported, p)
+		} else {
+			live = append(live, p)
+		}
+	}
+	e.live.assign(live)
+	e.history.assign(imported)
+	maps.DeleteFunc(e.parts, func(p event.Partition, _ *partition) bool { return !slices.Contains(parts, p) })
+}
+
+// marks is the watermark of a topic; the caller holds mu to use it.
+func (e *Engine) marks(topic string) *watermarks {
+	if e.imported(topic) {
+		return &e.history
+	}
+	return &e.live
+}
+
+// windowsOf are the windows of a topic; the caller holds swap, and correlating to
+// use them.
+func (e *Engine) windowsOf(topic string) *correlate.Correlator {
+	if e.imported(topic) {
+		return e.past
+	}
+	return e.windows
 }
 
 // Replay fills windows and registries silently.
@@ -153,15 +192,17 @@ func (e *Engine) judge(p event.Partition, events []event.Event, silent bool) []f
 	e.swap.RLock()
 	defer e.swap.RUnlock()
 	part := e.register(p, events, silent)
-	fired := e.match(part, events, silent)
+	windows := e.windowsOf(p.Topic)
+	fired := e.match(part, windows, events, silent)
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.marks.saw(p, newest(events))
-	mark := e.marks.advance(0)
+	marks := e.marks(p.Topic)
+	marks.saw(p, newest(events))
+	mark := marks.advance(0)
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	fired = e.windows.Advance(mark, fired)
+	fired = windows.Advance(mark, fired)
 	if silent {
 		e.backlog = append(e.backlog, fired...)
 		return nil
@@ -254,7 +295,7 @@ func (e *Engine) isProbe(ev *event.Event) bool {
 }
 
 // match runs the rules over the batch.
-func (e *Engine) match(part *partition, events []event.Event, silent bool) []correlate.Firing {
+func (e *Engine) match(part *partition, windows *correlate.Correlator, events []event.Event, silent bool) []correlate.Firing {
 	var fired []correlate.Firing
 	matches := 0
 	for i := range events {
@@ -267,7 +308,8 @@ func (e *Engine) match(part *partition, events []event.Event, silent bool) []cor
 			continue
 		}
 		matches += len(part.matched)
-		fired = e.correlate(part, ev, silent, fired)
+		in := correlate.Input{Matched: part.matched, Values: part.matcher, Event: ev, TS: ev.TS, Ref: ev.Ref, Silent: silent}
+		fired = e.correlate(windows, in, fired)
 	}
 	if !silent {
 		e.m.matches.Add(float64(matches))
@@ -275,16 +317,16 @@ func (e *Engine) match(part *partition, events []event.Event, silent bool) []cor
 	return fired
 }
 
-func (e *Engine) correlate(part *partition, ev *event.Event, silent bool, fired []correlate.Firing) []correlate.Firing {
+func (e *Engine) correlate(windows *correlate.Correlator, in correlate.Input, fired []correlate.Firing) []correlate.Firing {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	for _, r := range part.matched {
-		if e.windows.Wants(r) {
-			e.evidence.add(ev)
+	for _, r := range in.Matched {
+		if windows.Wants(r) {
+			e.evidence.add(in.Event)
 			break
 		}
 	}
-	return e.windows.Observe(correlate.Input{Matched: part.matched, Values: part.matcher, Event: ev, TS: ev.TS, Ref: ev.Ref, Silent: silent}, fired)
+	return windows.Observe(in, fired)
 }
 
 func (e *Engine) takeBacklog() []correlate.Firing {
@@ -312,22 +354,25 @@ func (e *Engine) findings(fired []correlate.Firing) []finding.Finding {
 func (e *Engine) Progress(p event.Partition, position, highWatermark int64, now event.Instant) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.marks.fetched(p, position, highWatermark, now)
+	e.marks(p.Topic).fetched(p, position, highWatermark, now)
 }
 
 // Tick lets time pass: the watermark may advance when partitions are drained.
 func (e *Engine) Tick(now event.Instant) []finding.Finding {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	mark := e.marks.advance(now)
-	holders := e.marks.holders(now)
+	mark, past := e.live.advance(now), e.history.advance(now)
+	holders := e.live.holders(now)
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	if e.marks.allFetched() {
+	if e.live.allFetched() {
 		e.windows.GoLive()
 	}
+	if e.history.allFetched() {
+		e.past.GoLive()
+	}
 	e.watch(now, mark, holders)
-	return e.findings(e.windows.Advance(mark, e.takeBacklog()))
+	return e.findings(e.past.Advance(past, e.windows.Advance(mark, e.takeBacklog())))
 }
 
 // heldAfter is how far the watermark may lag before the log says who holds it.
@@ -374,7 +419,9 @@ func (e *Engine) SwapRules(set *rules.Set) error {
 	defer e.correlating.Unlock()
 	next := correlate.New(set, e.cfg.Windows)
 	next.Migrate(e.windows)
-	e.windows, e.set = next, set
+	past := correlate.New(set, e.cfg.Windows)
+	past.Migrate(e.past)
+	e.windows, e.past, e.set = next, past, set
 	e.logProblems(next)
 	return nil
 }

@@ -28,6 +28,7 @@ func (e *Engine) Restore(findings []finding.Finding, episodes []journal.Episode)
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
 	e.windows.Restore(eps)
+	e.past.Restore(eps)
 }
 
 // TakeEpisodeUpdates returns how episodes went on since the last call, for the
@@ -35,7 +36,7 @@ func (e *Engine) Restore(findings []finding.Finding, episodes []journal.Episode)
 func (e *Engine) TakeEpisodeUpdates() []journal.Episode {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	ups := e.windows.TakeUpdates()
+	ups := append(e.windows.TakeUpdates(), e.past.TakeUpdates()...)
 	out := make([]journal.Episode, 0, len(ups))
 	for _, u := range ups {
 		out = append(out, journal.Episode{FindingID: u.ID, Last: u.Last, Count: u.Count, Closed: u.Closed})

@@ -31,6 +31,9 @@ type watermarks struct {
 	parts          map[event.Partition]*progress
 	current        event.Instant
 	now            event.Instant // the latest that was told
+	// imported: the times are those of the records' producer, maybe years ago, so
+	// that the clock says nothing about what is still to come.
+	imported bool
 }
 
 func newWatermarks(cfg Config) watermarks {
@@ -94,6 +97,8 @@ func (w *watermarks) advance(now event.Instant) event.Instant {
 	}
 	switch {
 	case len(w.parts) == 0 || active && low == noTS:
+		return w.current
+	case !active && w.imported:
 		return w.current
 	case !active:
 		low = w.now.Add(-w.idle)

@@ -72,3 +72,33 @@ func TestAssignForgetsPartitionsThatAreGone(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestImportedHistoryHasAWatermarkOfItsOwn(t *testing.T) {
+	t.Parallel()
+	old := event.Partition{Topic: "sshd", ID: 0}
+	cfg := DefaultConfig()
+	e, err := New(cfg, Deps{Rules: shipped(t), Imported: func(topic string) bool { return topic == old.Topic }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Assign([]event.Partition{part0, old})
+	for s := range 60 { // everything is drained, and the clock goes on
+		e.Progress(part0, 0, 0, at(float64(s)))
+		e.Progress(old, 0, 0, at(float64(s)))
+		e.Tick(at(float64(s)))
+	}
+	var vs []ev
+	for i := range 40 { // years ago
+		vs = append(vs, ev{typ: event.TypeSessionDenied, ts: at(float64(i) - 3e8), source: "203.0.113.77", fields: fields("reason", "Failed password for root")})
+	}
+	b := batch(0, vs...)
+	for i := range b {
+		b[i].Ref.Topic = old.Topic
+	}
+	if got := rule(e.Observe(old, b), "unauthorized_spike_source"); len(got) != 1 || got[0].Fired >= at(-1e8) {
+		t.Errorf("got %+v", got)
+	}
+	if s := e.Stats(); s.TooLate != 0 || s.Late != 0 {
+		t.Errorf("history counts as late: %+v", s)
+	}
+}

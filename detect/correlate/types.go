@@ -101,5 +101,13 @@ type Stats struct {
 	Held         uint64 // episodes that waited for the watermark before they fired
 }
 
+// Add is the sum of two correlators' counters.
+func (s Stats) Add(o Stats) Stats {
+	return Stats{Groups: s.Groups + o.Groups, Bytes: s.Bytes + o.Bytes, Pending: s.Pending + o.Pending,
+		Observed: s.Observed + o.Observed, MissingGroup: s.MissingGroup + o.MissingGroup, MissingField: s.MissingField + o.MissingField,
+		Late: s.Late + o.Late, TooLate: s.TooLate + o.TooLate, Expired: s.Expired + o.Expired, Evicted: s.Evicted + o.Evicted,
+		Orphaned: s.Orphaned + o.Orphaned, Forced: s.Forced + o.Forced, Held: s.Held + o.Held}
+}
+
 // Episodes closer than this to an earlier one wait for the watermark.
 func holdBack(timespan, lateness time.Duration) time.Duration { return 2*timespan + lateness }
