@@ -64,7 +64,7 @@ func writeReport(w io.Writer, r *journal.Report) {
 		fmt.Fprintf(w, "head %d:%s\n", r.Head.N, r.Head.Hash)
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "PROBLEM offset %d: %s: %s\n", p.Offset, p.Kind, p.Detail)
+		fmt.Fprintf(w, "PROBLEM offset %d: %s: %s\n", p.Offset, p.Fault, p.Detail)
 	}
 	if r.Good() {
 		fmt.Fprintln(w, "the history is whole")

@@ -108,7 +108,7 @@ an error, or a rule lacks a firing or a quiet case.`}
 		}
 		fmt.Fprintf(std.out, "%d cases, %d failed\n", len(report.Cases), report.Failed())
 		if *junit != "" {
-			if err := writeFile(*junit, func(w io.Writer) error { return ruletest.WriteJUnit(w, report) }); err != nil {
+			if err := writeFile(*junit, report.WriteJUnit); err != nil {
 				return err
 			}
 		}
@@ -284,7 +284,7 @@ func explain(files []rules.File, id string, raw []byte, canonical bool) (rules.T
 			return m.Explain(r), nil
 		}
 		var e event.Event
-		if err := event.Decode(raw, event.DefaultLimits(), &e); err != nil {
+		if err := event.Decode(raw, event.Limits{}, &e); err != nil {
 			return rules.Tree{}, usage(fmt.Errorf("the record: %w", err))
 		}
 		m.MatchEvent(&e, nil)
