@@ -52,6 +52,7 @@ const (
 	CodeNeverMatches  Code = "KS609"
 	CodeNoTests       Code = "KS610"
 	CodeEscapedDollar Code = "KS611"
+	CodeDisabled      Code = "KS612"
 )
 
 // CodeInfo explains a code.
@@ -104,6 +105,7 @@ func CodeTable() []CodeInfo {
 		{CodeNeverMatches, Warning, "the rule's log source is not one that the records have"},
 		{CodeNoTests, Note, "the rule has no tests"},
 		{CodeEscapedDollar, Warning, "a value contains %name% but the modifier `expand` is missing"},
+		{CodeDisabled, Warning, "the correlation is left out, because it needs a rule that the configuration disables"},
 	}
 }
 

@@ -24,7 +24,8 @@ type loader struct {
 	set   *Set
 	byRef map[string]*Rule        // rules that compiled, by id and by name
 	corr  map[string]*Correlation // correlations that compiled
-	left  map[string]bool         // ids and names of documents left out
+	left  map[string]bool         // ids and names of documents left out for an error
+	off   map[string]bool         // ids and names of documents that Options.Disable leaves out
 }
 
 // filterDoc is the AST of a filter document.
@@ -44,7 +45,7 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 	g := newGraph()
 	l := &loader{opt: opt, ids: map[string]pos{}, names: map[string]pos{}, set: &Set{},
 		low:   &lowerer{g: g, slots: newSlots(opt), opt: opt},
-		byRef: map[string]*Rule{}, corr: map[string]*Correlation{}, left: map[string]bool{}}
+		byRef: map[string]*Rule{}, corr: map[string]*Correlation{}, left: map[string]bool{}, off: map[string]bool{}}
 	for _, f := range files {
 		if isTestFile(f.Name) {
 			continue
@@ -53,7 +54,6 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 			l.parse(doc)
 		}
 	}
-	l.disable()
 	l.compileDetections()
 	l.applyFilters()
 	l.compileCorrelations()
@@ -77,18 +77,22 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 	return l.set, l.diags
 }
 
-// disable leaves out what the options name.
-func (l *loader) disable() {
-	off := func(m *Meta) bool {
-		if !slices.Contains(l.opt.Disable, m.ID) && (m.Name == "" || !slices.Contains(l.opt.Disable, m.Name)) {
-			return false
-		}
-		l.left[m.ID], l.left[m.Name] = true, true
-		return true
+// disabled reports whether a document is left out on request, and remembers it
+// under both of its names.
+func (l *loader) disabled(m *Meta) bool {
+	if !slices.ContainsFunc(l.opt.Disable, func(s string) bool { return s != "" && (s == m.ID || s == m.Name) }) {
+		return false
 	}
-	l.detections = slices.DeleteFunc(l.detections, func(d *detectionDoc) bool { return off(&d.meta) })
-	l.correlations = slices.DeleteFunc(l.correlations, func(c *correlationDoc) bool { return off(&c.meta) })
-	delete(l.left, "")
+	l.turnOff(m)
+	return true
+}
+
+func (l *loader) turnOff(m *Meta) {
+	for _, k := range []string{m.ID, m.Name} {
+		if k != "" {
+			l.off[k] = true
+		}
+	}
 }
 
 // flush takes over the diagnostics of a document and remembers when it is left
@@ -135,7 +139,7 @@ func (l *loader) parse(doc rawDoc) {
 	default:
 		c := p.correlationOf(get(doc.root, "correlation"))
 		l.unique(p, &c.meta)
-		if l.flush(p, &c.meta) {
+		if l.flush(p, &c.meta) && !l.disabled(&c.meta) {
 			l.correlations = append(l.correlations, c)
 		}
 	}
@@ -175,7 +179,7 @@ func (l *loader) parseDetection(p *docParser) {
 		doc.detection = p.detectionOf(n)
 	}
 	l.unique(p, &doc.meta)
-	if l.flush(p, &doc.meta) {
+	if l.flush(p, &doc.meta) && !l.disabled(&doc.meta) {
 		l.detections = append(l.detections, doc)
 	}
 }
@@ -232,7 +236,7 @@ func (l *loader) parseFilter(p *docParser) {
 			"the filter negates nothing: rules will match only what it selects")
 	}
 	l.unique(p, &f.meta)
-	if l.flush(p, &f.meta) {
+	if l.flush(p, &f.meta) && !l.disabled(&f.meta) {
 		l.filters = append(l.filters, f)
 	}
 }
@@ -295,6 +299,9 @@ func (l *loader) applyFilters() {
 		var rules []*Rule
 		for _, r := range f.refs {
 			rule := l.byRef[r.name]
+			if rule == nil && l.off[r.name] {
+				continue // nothing to filter
+			}
 			if rule == nil {
 				l.unresolved(f.p, r)
 				continue

@@ -48,6 +48,12 @@ func (l *loader) compileCorrelation(c *correlationDoc) {
 	l.low.p = c.p
 	out := c.out
 	out.Meta = c.meta
+	if i := slices.IndexFunc(c.refs, func(r ref) bool { return l.off[r.name] }); i >= 0 && !c.p.failed {
+		c.p.report(c.refs[i].node, CodeDisabled, "", "left out, because %q is disabled", c.refs[i].name)
+		l.flush(c.p, &c.meta)
+		l.turnOff(&c.meta)
+		return
+	}
 	for _, r := range c.refs {
 		in := Input{Name: r.name, Rule: l.byRef[r.name], Correlation: l.corr[r.name]}
 		if in.Rule == nil && in.Correlation == nil {

@@ -33,7 +33,7 @@ type Options struct {
 	// Layout of the records.
 	Layout Layout
 	// Disable lists ids and names of documents to leave out; a correlation that
-	// refers to one is left out with an error.
+	// refers to one is left out too, with a warning.
 	Disable []string
 	// NoIndex evaluates every rule on every record: slow, for tests of the index.
 	NoIndex bool

@@ -272,3 +272,31 @@ func TestLintFormats(t *testing.T) {
 		t.Errorf("%v\n%s", err, s.String())
 	}
 }
+
+// TestDisable: what is disabled is left out with what needs it, and the rest
+// loads.
+func TestDisable(t *testing.T) {
+	t.Parallel()
+	det := "title: a\nname: a\nlogsource: {p: x}\ndetection: {s: {f: x}, condition: s}\n---\ntitle: b\nname: b\nlogsource: {p: x}\ndetection: {s: {f: y}, condition: s}\n"
+	corr := func(name, of string) string {
+		return "---\ntitle: " + name + "\nname: " + name + "\ncorrelation: {type: event_count, rules: [" + of + "], timespan: 1m, condition: {gte: 2}}\n"
+	}
+	filter := "---\ntitle: f\nlogsource: {p: x}\nfilter: {rules: [a, b], s: {g: y}, condition: not s}\n"
+	set, diags := Load([]File{{"r.yml", []byte(det + corr("c", "a") + corr("d", "c") + corr("e", "b") + filter)}}, Options{Disable: []string{"a"}})
+	var got []string
+	for _, d := range diags {
+		if d.Severity > Note {
+			got = append(got, d.String())
+		}
+	}
+	want := []string{
+		`r.yml:13:42: warning KS612: left out, because "a" is disabled`,
+		`r.yml:17:42: warning KS612: left out, because "c" is disabled`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if len(set.Rules) != 1 || set.Rules[0].Name != "b" || len(set.Correlations) != 1 || set.Correlations[0].Name != "e" {
+		t.Errorf("%d rules, %d correlations", len(set.Rules), len(set.Correlations))
+	}
+}
