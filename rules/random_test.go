@@ -120,8 +120,7 @@ func (g gen) record(depth int, keys ...string) string {
 }
 
 // TestRandom: random rules on random records, with the index, without it and by
-// the reference. KEYSENTRY rounds are kept short here; -count repeats with other
-// seeds.
+// the reference. A run is short; -count repeats it with other seeds.
 func TestRandom(t *testing.T) {
 	rounds, pairs, matches := 6, 0, 0
 	if testing.Short() {
