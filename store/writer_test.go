@@ -494,23 +494,3 @@ func readEvent(t *testing.T, c *Client, ref event.Ref) event.Event {
 	scan("idx", &got.Ref.Idx)
 	return got
 }
-
-func address(ip net.IP) netip.Addr {
-	a, ok := netip.AddrFromSlice(ip)
-	if !ok || a == netip.IPv6Unspecified() {
-		return netip.Addr{}
-	}
-	return a.Unmap()
-}
-
-// waitFor waits for something that other goroutines bring about.
-func waitFor(t *testing.T, cond func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !cond() {
-		if time.Now().After(deadline) {
-			t.Fatal("waited 30 s in vain")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
