@@ -19,6 +19,7 @@ var layers = []struct {
 	{"4b test doubles", []string{"alert/playbook/playbooktest", "alert/slack/slacktest", "internal/devstack/devstacktest"}},
 	{"5 configuration", []string{"internal/config"}},
 	{"6 composition", []string{"internal/app"}},
+	{"6b stage", []string{"internal/stage"}},
 	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench"}},
 	{"8 command", []string{"cmd/keysentry"}},
 	{"tests", []string{"internal/archtest"}},
