@@ -28,6 +28,7 @@ type Checkpoint struct {
 type Control struct {
 	client *Client
 	topic  string
+	slot   int // of the state that was saved or loaded last
 }
 
 // NewControl uses the topic of the client's configuration.
@@ -88,6 +89,9 @@ func (c *Control) Load(ctx context.Context) (map[event.Partition]Checkpoint, err
 var errStuck = errors.New("no progress reading the control topic")
 
 func (c *Control) take(out map[event.Partition]Checkpoint, r *kafkawire.Record) {
+	if strings.HasPrefix(string(r.Key), statePrefix) {
+		return
+	}
 	p, ok := parsePartition(string(r.Key))
 	if !ok {
 		c.client.log.Warn("control topic: unknown key", "offset", r.Offset)

@@ -198,7 +198,7 @@ func (e evidence) Coverage(string, event.Instant, event.Instant) (float64, bool)
 }
 
 // maxEvidenceLag is how many records behind the end still count as live.
-const maxEvidenceLag = 10_000
+const maxEvidenceLag = 500
 
 // history keeps the runs of posture checks in the journal.
 type history struct{ a *App }

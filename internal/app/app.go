@@ -28,6 +28,7 @@ import (
 	"github.com/keysentry/keysentry/internal/console"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/internal/redact"
+	"github.com/keysentry/keysentry/internal/secret"
 	"github.com/keysentry/keysentry/rules"
 	"github.com/keysentry/keysentry/store"
 )
@@ -72,6 +73,10 @@ type App struct {
 	slack    *slack.Slack // nil when Slack is not configured
 	memory   *memory
 
+	targets map[string]playbook.Target
+	keys    map[string]secret.Value // fingerprint keys by network
+	strays  chan kafkajournal.Stray
+
 	people map[[sha256.Size]byte]string // digest of a credential -> person
 
 	mu       sync.Mutex
@@ -111,7 +116,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	if opts.Out == nil {
 		opts.Out = os.Stdout
 	}
-	a := &App{cfg: cfg, opts: opts, redactor: redact.New(), memory: newMemory()}
+	a := &App{cfg: cfg, opts: opts, redactor: redact.New(), memory: newMemory(), strays: make(chan kafkajournal.Stray, 16)}
 	// What the library code of others logs passes the same filter as events do.
 	a.log = slog.New(a.redactor.Handler(opts.Logger.Handler())).With("instance", cfg.Instance)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
@@ -180,6 +185,9 @@ func (a *App) Run(ctx context.Context) error {
 	start(0, middle, "proposals", a.proposer.run)
 	start(0, middle, "posture", a.runPosture)
 	start(0, middle, "episodes", a.keepEpisodes)
+	start(0, middle, "registries", a.keepRegistries)
+	start(0, middle, "own keys", a.knowOwnKeys)
+	start(0, middle, "strays", a.reportStrays)
 
 	a.log.Info("running", "version", a.opts.Version, "url", a.URL())
 	if err := a.consume(inner); err != nil && inner.Err() == nil {

@@ -54,7 +54,7 @@ func (a *App) buildKafka() (err error) {
 		return operator("journal.key", err)
 	}
 	a.journal, err = kafkajournal.New(a.cfg.Journal, kafkajournal.Deps{
-		Wire: a.kafka.Wire(), Topic: a.cfg.Kafka.Topics.Journal, Key: key, Log: a.log, Metrics: a.opts.Metrics,
+		Wire: a.kafka.Wire(), Topic: a.cfg.Kafka.Topics.Journal, Key: key, Log: a.log, Metrics: a.opts.Metrics, OnStray: a.noteStray,
 	})
 	return operator("journal", err)
 }
@@ -193,24 +193,27 @@ func (a *App) buildPlaybooks() (err error) {
 	if a.library, err = LoadPlaybooks(a.cfg.Playbook); err != nil {
 		return operator("playbooks", err)
 	}
-	targets := map[string]playbook.Target{}
-	keys := map[string]secret.Value{}
+	a.targets, a.keys = map[string]playbook.Target{}, map[string]secret.Value{}
 	for _, name := range slices.Sorted(maps.Keys(a.cfg.Networks)) {
 		spec := a.cfg.Networks[name]
-		if keys[name], err = spec.FingerprintKey.Resolve(a.opts.Getenv); err != nil {
+		if a.keys[name], err = spec.FingerprintKey.Resolve(a.opts.Getenv); err != nil {
 			return operator("networks."+name+".fingerprint_key", err)
 		}
 		if spec.Provider.Type == "" {
 			continue
 		}
-		if targets[name], err = a.target(spec); err != nil {
+		if a.targets[name], err = a.target(spec); err != nil {
 			return operator("networks."+name, err)
 		}
 	}
+	escrow, err := a.escrow()
+	if err != nil {
+		return operator("playbooks.escrow", err)
+	}
 	a.runner, err = playbook.New(a.cfg.Playbook.Config, playbook.Deps{
-		Journal: a.journal, Library: a.library, Targets: targets, Evidence: evidence{a}, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
+		Journal: a.journal, Library: a.library, Targets: a.targets, Evidence: evidence{a}, Escrow: escrow, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
 		Fingerprint: func(network string, key secret.Value) string {
-			return event.Fingerprint([]byte(keys[network].Reveal()), key.Reveal())
+			return event.Fingerprint([]byte(a.keys[network].Reveal()), key.Reveal())
 		},
 	})
 	if err != nil {
@@ -220,6 +223,15 @@ func (a *App) buildPlaybooks() (err error) {
 		leading: func() bool { return a.engine() != nil }, log: a.log, waiting: map[string]bool{}, wake: make(chan struct{}, 1)}
 	a.subscribe()
 	return nil
+}
+
+// escrow is where a key goes that could not be stored; nil when none is set up.
+func (a *App) escrow() (playbook.Escrow, error) {
+	c := a.cfg.Playbook.Escrow
+	if c.Recipient == "" {
+		return nil, nil
+	}
+	return encfile.NewEscrow(c.Dir, c.Recipient)
 }
 
 func (a *App) target(spec config.NetworkSpec) (playbook.Target, error) {

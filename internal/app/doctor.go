@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/alert/slack"
-	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/secret"
@@ -134,11 +133,7 @@ func (d *doctor) kafka(ctx context.Context) {
 		d.say(DoctorFail, "kafka topics", "%v", err)
 		return
 	}
-	byProducer := map[string]bool{}
-	for _, t := range d.cfg.Ingest.Topics {
-		byProducer[t.Name] = t.Observed == ingest.ObservedProducer
-	}
-	faults := kafka.CheckInputs(infos, func(t string) bool { return byProducer[t] })
+	faults := kafka.CheckInputs(infos, (&App{cfg: d.cfg}).imported)
 	for _, f := range faults {
 		d.say(DoctorFail, "kafka topics", "%v", f)
 	}

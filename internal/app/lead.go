@@ -134,19 +134,21 @@ func (a *App) lead(ctx context.Context, as kafka.Assignment) (s *session, resume
 	a.mu.Lock()
 	s = a.session
 	a.mu.Unlock()
-	if epoch, leading := a.journal.Leading(); as.Continued && leading && s != nil && s.epoch == epoch {
-		return s, true, nil
-	}
-	a.stepDown()
 	if err := a.journal.CaughtUp(ctx); err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errTakeOver, err)
 	}
+	// Nobody works without taking over first: if the last to do so was this
+	// member, its state and positions are good, whatever the group did meanwhile.
+	if epoch, leading := a.journal.Leading(); leading && s != nil && s.epoch == epoch {
+		return s, true, nil
+	}
+	a.stepDown()
 	epoch, err := a.journal.TakeOver(ctx, event.At(a.opts.Now()), journal.TookOver{Member: a.cfg.Instance, Address: a.URL(), Version: a.opts.Version})
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errTakeOver, err)
 	}
 	a.group.SetEpoch(epoch)
-	s, err = a.newSession(epoch)
+	s, err = a.newSession(ctx, epoch)
 	if err != nil {
 		return nil, false, err
 	}
@@ -159,16 +161,17 @@ func (a *App) lead(ctx context.Context, as kafka.Assignment) (s *session, resume
 	return s, false, nil
 }
 
-func (a *App) newSession(epoch int64) (*session, error) {
+func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	s := &session{epoch: epoch, clocks: &clocks{}}
 	a.mu.Lock()
 	set := a.rules
 	a.mu.Unlock()
 	var err error
-	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Logger: a.log, Metrics: a.opts.Metrics})
+	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Imported: a.imported, Logger: a.log, Metrics: a.opts.Metrics})
 	if err != nil {
 		return nil, operator("detect", err)
 	}
+	a.loadRegistries(ctx, s.engine)
 	a.memory.brief(s.engine)
 	decoder, err := a.newDecoder()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keysentry/keysentry/alert"
@@ -33,17 +34,20 @@ func (a *App) checkKafka(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
 	}
-	byProducer := map[string]bool{}
-	for _, t := range a.cfg.Ingest.Topics {
-		byProducer[t.Name] = t.Observed == ingest.ObservedProducer
-	}
-	if faults := kafka.CheckInputs(infos, func(t string) bool { return byProducer[t] }); len(faults) > 0 {
+	if faults := kafka.CheckInputs(infos, a.imported); len(faults) > 0 {
 		return operator("kafka topics", errors.Join(faults...))
 	}
 	if a.slack != nil {
 		return a.checkSlack(ctx)
 	}
 	return nil
+}
+
+// imported says that the time of a topic's records is their producer's.
+func (a *App) imported(topic string) bool {
+	return slices.ContainsFunc(a.cfg.Ingest.Topics, func(t ingest.TopicConfig) bool {
+		return t.Name == topic && t.Observed == ingest.ObservedProducer
+	})
 }
 
 // checkSlack refuses to start with a token that can tell nobody anything. A Slack

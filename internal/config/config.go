@@ -75,6 +75,15 @@ type PlaybookConfig struct {
 	// Propose plans a playbook by itself when an incident triggers it; a person
 	// still has to approve.
 	Propose bool `yaml:"propose"`
+	// Escrow takes a new key that could not be stored, encrypted to an operator.
+	Escrow EscrowConfig `yaml:"escrow,omitempty"`
+}
+
+// EscrowConfig is a folder, and the age recipient (age1...) whose identity an
+// operator keeps elsewhere.
+type EscrowConfig struct {
+	Dir       string `yaml:"dir"`
+	Recipient string `yaml:"recipient"`
 }
 
 // NetworkSpec is what playbooks may act on in one network.
@@ -161,6 +170,9 @@ func (c *Config) Validate() []error {
 	}
 	if !c.Rules.Builtin && len(c.Rules.Paths) == 0 {
 		errs = append(errs, errors.New("rules: no rule would run; set builtin: true or give paths"))
+	}
+	if (c.Playbook.Escrow.Dir == "") != (c.Playbook.Escrow.Recipient == "") {
+		errs = append(errs, errors.New("playbooks.escrow: give dir and recipient together"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Networks)) {
 		for _, err := range c.Networks[name].validate() {
