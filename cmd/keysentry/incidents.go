@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -44,9 +45,12 @@ your personal credential (alert.people[].credential).`)
 	}
 
 	closeCmd := &cobra.Command{Use: "close ID", Short: "Close an incident with a verdict", Args: exactArgs(1, "an incident's id")}
-	verdict := closeCmd.Flags().String("verdict", "", "true, false or benign")
+	verdict := choiceFlag(closeCmd.Flags(), "verdict", "an attack or a fault; an error of the rule; known and harmless", "", "true", "false", "benign")
 	closeReason := closeCmd.Flags().String("reason", "", "why")
 	closeCmd.RunE = func(c *cobra.Command, args []string) error {
+		if *verdict == "" {
+			return usage(errors.New("give --verdict true, false or benign: the verdict counts for or against the rule"))
+		}
 		return decide(c.Context(), std, d, journal.Decision{Action: journal.ActionClose, IncidentID: args[0], Verdict: *verdict, Reason: *closeReason})
 	}
 

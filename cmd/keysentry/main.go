@@ -111,24 +111,26 @@ Exit codes: 0 good, 1 a bad answer (a check failed, something is broken),
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see '%s --help'", err, c.CommandPath()))
 	})
+	root.SetVersionTemplate("keysentry {{.Version}}\n")
+	root.AddGroup(
+		&cobra.Group{ID: groupTry, Title: "Try it:"},
+		&cobra.Group{ID: groupRun, Title: "Run it:"},
+		&cobra.Group{ID: groupAsk, Title: "Look and decide:"},
+		&cobra.Group{ID: groupWork, Title: "Rules and data:"},
+		&cobra.Group{ID: groupMeasure, Title: "Measure it:"},
+	)
 	root.AddCommand(commands(std)...)
+	root.InitDefaultCompletionCmd(root.Name())
+	root.SetHelpCommand(helpCommand(root))
+	strict(root)
 	return root
 }
 
-// noArgs refuses arguments as wrong use.
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usage(fmt.Errorf("%s takes no arguments, got %q; see '%s --help'", c.CommandPath(), args, c.CommandPath()))
-	}
-	return nil
-}
-
-// exactArgs wants n arguments.
-func exactArgs(n int, what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usage(fmt.Errorf("%s wants %s, got %d argument(s); see '%s --help'", c.CommandPath(), what, len(args), c.CommandPath()))
-		}
-		return nil
-	}
-}
+// The groups of the help.
+const (
+	groupTry     = "try"
+	groupRun     = "run"
+	groupAsk     = "ask"
+	groupWork    = "work"
+	groupMeasure = "measure"
+)

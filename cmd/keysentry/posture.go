@@ -15,7 +15,7 @@ func postureCommand(std stdio) *cobra.Command {
 		Short: "Show the scorecard: what goes bad by ageing",
 		Long: `Run every posture check now and print the scorecard. "check" exits 1 unless
 every check passes; unknown is not a pass.`,
-		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args:      cobra.MatchAll(upTo(1), onlyValid),
 		ValidArgs: []string{"check"},
 	}
 	d := addDaemonFlags(c)

@@ -21,7 +21,7 @@ func queryCommand(std stdio) *cobra.Command {
 		Long: `Run a named query on ClickHouse. Without a name, list the queries and their
 parameters. --sql prints the statement instead of running it, to begin your own
 from.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: upTo(1),
 	}
 	path := configFlag(c)
 	params := c.Flags().StringToStringP("param", "p", nil, "`NAME=VALUE` of a parameter; may be repeated")

@@ -28,7 +28,7 @@ func replayCommand(std stdio) *cobra.Command {
 that the topic has a mapping for. Files that end with .gz are unpacked; - is
 standard input. Empty lines are passed over. Use a topic whose entry says
 "observed: producer" for history, so that windows run on the events' own time.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: atLeastOne("a file, or - for standard input"),
 	}
 	brokers := c.Flags().String("brokers", "", "the Kafka at `ADDR`[,ADDR...]")
 	topic := c.Flags().String("topic", "auth.events", "topic to produce to")

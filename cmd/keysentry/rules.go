@@ -40,7 +40,7 @@ func rulesLintCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "lint [PATH...]", Short: "Say everything that is wrong or doubtful about rules",
 		Long: `Say everything that is wrong or doubtful about rules, each remark with its place
 and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
-	format := c.Flags().String("format", "text", "text, json or sarif")
+	format := choiceFlag(c.Flags(), "format", "how to print", "text", "json", "sarif")
 	strict := c.Flags().Bool("strict", false, "warnings fail too")
 	events := c.Flags().Bool("canonical", false, "field names must be fields of the canonical event")
 	c.RunE = func(_ *cobra.Command, args []string) error {
@@ -62,8 +62,6 @@ and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
 			err = rules.WriteJSON(std.out, diags)
 		case "sarif":
 			err = rules.WriteSARIF(std.out, diags)
-		default:
-			err = usage(fmt.Errorf("--format %q is not text, json or sarif", *format))
 		}
 		if err != nil {
 			return err
@@ -130,10 +128,10 @@ func writeFile(path string, write func(io.Writer) error) error {
 
 // evalFlags are the flags of rules eval.
 type evalFlags struct {
-	rules                            *[]string
-	events, mapping, format, timeKey *string
-	lateness                         *time.Duration
-	logsource, placeholders          *map[string]string
+	rules                    *[]string
+	events, mapping, timeKey *string
+	lateness                 *time.Duration
+	logsource, placeholders  *map[string]string
 }
 
 func rulesEvalCommand(std stdio) *cobra.Command {
@@ -152,9 +150,10 @@ others are evaluated all the same.`}
 		rules:   f.StringArrayP("rules", "r", nil, "rule `PATH`, file or folder; may be repeated (default: the shipped rules)"),
 		events:  f.StringP("events", "e", "-", "`FILE` of records, or -"),
 		mapping: f.String("mapping", "none", "none, canonical, windows, or the name of a mapping"),
-		format:  f.String("format", "ndjson", "ndjson"),
 		timeKey: f.String("time", "time", "`FIELD` with the time: RFC 3339, or seconds or milliseconds since 1970"),
 	}
+	// One format only, yet named: scripts that say it keep working when there are more.
+	choiceFlag(f, "format", "how to print", "ndjson")
 	ef.lateness = f.Duration("lateness", 0, "allowed lateness")
 	ef.logsource = f.StringToString("logsource", nil, "apply only rules of this logsource, as `KEY=VALUE,...`")
 	ef.placeholders = f.StringToString("placeholder", nil, "value of a %name% in rules, as `NAME=VALUE`")
@@ -163,9 +162,6 @@ others are evaluated all the same.`}
 }
 
 func evalRules(ctx context.Context, std stdio, f evalFlags) error {
-	if *f.format != "ndjson" {
-		return usage(fmt.Errorf("--format %q: rules eval prints ndjson", *f.format))
-	}
 	files, _, err := ruleFiles(*f.rules)
 	if err != nil {
 		return err
@@ -239,6 +235,9 @@ standard input). Exits 1 when the rule does not match.`}
 	canonical := c.Flags().Bool("canonical", false, "the record is a canonical event")
 	format := formatFlag(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		if *id == "" {
+			return usage(errors.New("give --rule ID; 'keysentry rules list' names the rules"))
+		}
 		files, _, err := ruleFiles(args)
 		if err != nil {
 			return err

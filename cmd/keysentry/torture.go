@@ -27,9 +27,9 @@ Faults: ` + strings.Join(torture.Faults(), ", "),
 	f.IntVar(&o.Rounds, "rounds", 20, "how often")
 	f.IntVar(&o.Events, "events", 200_000, "events in all")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of the moments")
-	f.StringVar(&o.Broker, "broker", "kfake", "kfake or kafka")
+	broker := choiceFlag(f, "broker", "embedded broker, or Apache Kafka, which needs Java and Maven", "kfake", "kafka")
 	c.RunE = action(func(ctx context.Context) error {
-		o.Progress = std.err
+		o.Progress, o.Broker = std.err, *broker
 		enc := json.NewEncoder(std.out)
 		ok := true
 		err := torture.Run(ctx, o, func(r torture.Result) error {
