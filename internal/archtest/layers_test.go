@@ -39,7 +39,6 @@ var homes = map[string][]string{
 	"github.com/spf13/pflag":              {"cmd/keysentry"},
 	"github.com/go-analyze/charts":        {"alert/slack"},
 	"github.com/cespare/xxhash":           {"store"},
-	"github.com/spf13/pflag":              {"cmd/keysentry"},
 	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest"},
 	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
 	"github.com/klauspost/compress":       {"internal/kafkawire"},
