@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/app"
 	"github.com/keysentry/keysentry/internal/config"
@@ -89,7 +93,9 @@ an error, or a rule lacks a firing or a quiet case.`}
 		}
 		report := ruletest.Run(files, tests, ruletest.Options{})
 		for _, d := range report.Diagnostics {
-			fmt.Fprintln(std.err, d)
+			if d.Severity > rules.Note {
+				fmt.Fprintln(std.err, d)
+			}
 		}
 		for _, k := range report.Cases {
 			verdict := "ok  "
@@ -102,9 +108,9 @@ an error, or a rule lacks a firing or a quiet case.`}
 			}
 		}
 		for _, u := range report.Uncovered {
-			fmt.Fprintf(std.out, "FAIL %s\n", u)
+			fmt.Fprintf(std.out, "FAIL %s: needs a case in which it fires and one in which it does not\n", u)
 		}
-		fmt.Fprintf(std.out, "%d cases, %d failed\n", len(report.Cases), report.Failed())
+		fmt.Fprintf(std.out, "%d cases, %d failed; %d rules without tests\n", len(report.Cases), report.Failed(), len(report.Uncovered))
 		if *junit != "" {
 			if err := writeFile(*junit, report.WriteJUnit); err != nil {
 				return err
@@ -136,6 +142,8 @@ type evalFlags struct {
 
 func rulesEvalCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "eval --rules PATH... --events FILE", Short: "Evaluate rules over a file of records", Args: noArgs,
+		Example: `  keysentry rules eval --rules my-rule.yml --events records.ndjson --time ts
+  zcat trail.json.gz | keysentry rules eval --rules rules/ --events - --mapping cloudtrail`,
 		Long: `Evaluate rules over a file of records and print one JSON object per match or
 finding. The file holds NDJSON or JSON objects one after another; - is standard
 input. With --mapping none (the default) rules speak of the raw JSON: nested
@@ -162,6 +170,9 @@ others are evaluated all the same.`}
 }
 
 func evalRules(ctx context.Context, std stdio, f evalFlags) error {
+	if *f.lateness < 0 {
+		return usage(errors.New("--lateness: a duration below zero makes no sense"))
+	}
 	files, _, err := ruleFiles(*f.rules)
 	if err != nil {
 		return err
@@ -184,7 +195,7 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 		opt.Fields = rules.WindowsMapping()
 	default:
 		if opt.Decode, err = app.RecordDecoder(*f.mapping); err != nil {
-			return usage(err)
+			return usage(fmt.Errorf("--mapping %q: use none, canonical, windows or one of %s: %w", *f.mapping, strings.Join(shippedMappings(), ", "), err))
 		}
 	}
 	in, closeIn, err := openInput(std, *f.events)
@@ -211,6 +222,14 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 		return bad
 	}
 	return err
+}
+
+func shippedMappings() []string {
+	names, _ := fs.Glob(configs.Mappings, "mappings/*.yml") // the pattern is good
+	for i, n := range names {
+		names[i] = strings.TrimSuffix(path.Base(n), ".yml")
+	}
+	return names
 }
 
 // openInput opens a file, or standard input for "-".
@@ -289,6 +308,11 @@ func explain(files []rules.File, id string, raw []byte, canonical bool) (rules.T
 		m.MatchEvent(&e, nil)
 		return m.Explain(r), nil
 	}
+	for _, c := range set.Correlations {
+		if c.ID == id || c.Name == id || c.Title == id {
+			return rules.Tree{}, usage(fmt.Errorf("%q is a correlation; explain the detection rules that it counts", id))
+		}
+	}
 	return rules.Tree{}, usage(fmt.Errorf("no detection rule has the id, name or title %q; see 'keysentry rules list'", id))
 }
 
@@ -309,12 +333,12 @@ type ruleRow struct {
 
 func rulesListCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "list [PATH...]", Short: "List the rules that would run"}
-	path := c.Flags().StringP("config", "c", "", "list the rules of this configuration `FILE`")
+	configFile := c.Flags().StringP("config", "c", "", "list the rules of this configuration `FILE`")
 	format := formatFlag(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		cfg := config.RulesConfig{Builtin: len(args) == 0, Paths: args}
-		if *path != "" {
-			whole, err := loadConfig(*path)
+		if *configFile != "" {
+			whole, err := loadConfig(*configFile)
 			if err != nil {
 				return err
 			}
