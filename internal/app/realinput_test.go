@@ -31,7 +31,7 @@ func TestRealInput(t *testing.T) {
 		// The log names no year and begins on a December 10th, which has to be past.
 		ingest.TopicConfig{Name: ssh, Origin: event.OriginGateway, Observed: ingest.ObservedProducer, Mapping: "openssh", Network: "bastion", Year: 2025},
 		ingest.TopicConfig{Name: trail, Origin: event.OriginConsole, Observed: ingest.ObservedProducer, Mapping: "cloudtrail"})
-	r.cfg.Store.TTLDays = 36500
+	r.cfg.Store.TTLDays = 18250
 	produce(t, broker, ssh, messages(sshLines)...)
 	produce(t, broker, trail, messages(trailLines)...)
 

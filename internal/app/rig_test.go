@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -100,6 +101,7 @@ type daemon struct {
 	cancel  context.CancelFunc
 	done    chan error
 	stopped bool
+	last    string // its status before it was stopped
 }
 
 // start runs a daemon whose configuration is the rig's, changed by f; its data
@@ -124,9 +126,13 @@ func (r *rig) start(name string, f func(*config.Config)) *daemon {
 	go func() { d.done <- a.Run(ctx) }()
 	r.t.Cleanup(func() {
 		if !d.stopped {
+			st, _ := d.client.Status(context.Background())
+			b, _ := json.Marshal(st)
+			d.last = string(b)
 			d.stop()
 		}
 		if r.t.Failed() {
+			r.t.Logf("last status of %s: %s", name, d.last)
 			r.t.Logf("log of %s:\n%s", name, d.logs.tail(80))
 		}
 	})
