@@ -77,6 +77,10 @@ func DefaultConfig() Config {
 	}
 }
 
+// maxTTLDays is fifty years. ClickHouse counts in DateTime, which ends in 2106
+// and then begins anew: retention beyond it would delete every row at once.
+const maxTTLDays = 18_250
+
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 
 // Validate lists every fault, each beginning with the path of its field.
@@ -105,8 +109,8 @@ func (c Config) Validate() []error {
 	if c.Cluster != "" && !identifier.MatchString(c.Cluster) {
 		bad("cluster: %q is not a plain name (letters, digits, underscore)", c.Cluster)
 	}
-	if c.TTLDays < 1 || c.TTLDays > 36500 {
-		bad("ttl_days: %d is outside 1..36500", c.TTLDays)
+	if c.TTLDays < 1 || c.TTLDays > maxTTLDays {
+		bad("ttl_days: %d is outside 1..%d", c.TTLDays, maxTTLDays)
 	}
 	if c.DialTimeout <= 0 {
 		bad("dial_timeout: must be above 0")

@@ -22,6 +22,7 @@ func TestConfig(t *testing.T) {
 		{"cluster is SQL", func(c *Config) { c.Cluster = "x'" }, []string{"cluster: "}},
 		{"no user", func(c *Config) { c.Username = "" }, []string{"username: "}},
 		{"two passwords", func(c *Config) { c.Password = secret.Ref{File: "a", Env: "B"} }, []string{"password: "}},
+		{"retention beyond what DateTime holds", func(c *Config) { c.TTLDays = 36_500 }, []string{"ttl_days: "}},
 		{"no retention", func(c *Config) { c.TTLDays = 0 }, []string{"ttl_days: "}},
 		{"tls fields without tls", func(c *Config) { c.TLS.CAFile = "ca" }, []string{"tls.enabled: "}},
 		{"half a key pair", func(c *Config) { c.TLS = TLSConfig{Enabled: true, CertFile: "c"} }, []string{"tls: "}},
