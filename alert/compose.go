@@ -65,8 +65,13 @@ func kindWords(k finding.Kind) string { return strings.ReplaceAll(string(k), "_"
 func (m *Manager) facts(inc *incident.Incident) []Fact {
 	f := &inc.Lead
 	var out []Fact
+	said := map[string]bool{} // a finding's group and facts repeat what the incident says
 	add := func(label, note string, values ...string) {
-		if len(values) > 0 && values[0] != "" {
+		if len(values) == 0 || values[0] == "" {
+			return
+		}
+		if key := label + "=" + values[0]; len(values) > 1 || !said[key] {
+			said[key] = true
 			out = append(out, Fact{Label: label, Values: values, Note: note})
 		}
 	}
@@ -82,9 +87,6 @@ func (m *Manager) facts(inc *incident.Incident) []Fact {
 	numbers := fmt.Sprintf("%d events in %d findings", inc.Events, inc.Findings)
 	if f.Threshold != "" {
 		numbers += ", " + strconv.FormatFloat(f.Value, 'g', 6, 64) + " where the rule says " + f.Threshold
-	}
-	if f.Window > 0 {
-		numbers += " within " + time.Duration(f.Window).String()
 	}
 	add("Numbers", "", numbers)
 	add("First seen", "", stamp(f.First))

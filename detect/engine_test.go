@@ -298,7 +298,7 @@ func TestRetiredKeyFromElsewherePagesOnce(t *testing.T) {
 	if want := (finding.Subject{Network: "n1", Field: "key_id", Value: "k1"}); f.Subject != want {
 		t.Errorf("about %+v", f.Subject)
 	}
-	if f.Playbook != "rotate-server-key" || !strings.Contains(f.Resolution, "stolen") {
+	if f.Playbook != "rotate-server-key" || !strings.Contains(f.Resolution, "where the retired key was kept") {
 		t.Errorf("playbook %q, resolution %q", f.Playbook, f.Resolution)
 	}
 	if len(f.Evidence) != 1 || f.Evidence[0].SourceIP != "198.51.100.7" || f.Evidence[0].Ref.Offset != 100 {

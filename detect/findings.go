@@ -3,6 +3,7 @@ package detect
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,11 @@ func (e *Engine) finding(f *correlate.Firing) finding.Finding {
 	out.Cause, out.CauseConfidence = causeOf(f.Group, ev)
 	out.Subject = subjectOf(m, f.Group, ev)
 	out.Summary = cmp.Or(m.Summary, m.Title)
-	out.Resolution = strings.TrimSpace(resolutions[out.Cause] + " " + m.Resolution)
+	out.Resolution = cmp.Or(m.Resolution, resolutions[out.Cause])
+	if slices.ContainsFunc(f.Group, func(p finding.Pair) bool { return p.Field == event.FieldCause.String() }) {
+		// A rule about any cause can only say something general.
+		out.Resolution = cmp.Or(resolutions[out.Cause], m.Resolution)
+	}
 	out.Facts = e.factsOf(&out, ev)
 	return out
 }

@@ -105,7 +105,7 @@ const maxReason = 1024
 // resolutions says what a person should do about each cause, without values:
 // those are facts of the finding.
 var resolutions = map[event.Cause]string{
-	event.CauseUnknownKey:          "Find out who presents this key. If it is one of yours, register it with keysentry keys adopt; if not, look at what else its source did.",
+	event.CauseUnknownKey:          "Find out who presents this key. If it is one of yours, find out why no lifecycle event told of it; if not, look at what else its source did.",
 	event.CauseRetiredKeyStraggler: "Redeploy the named host with the current key.",
 	event.CauseRetiredKeyForeign:   "Treat the retired key as stolen: find where a copy was kept, and rotate the current key if it is kept in the same place.",
 	event.CauseClockSkew:           "Synchronise the named host's clock with NTP; its tokens are refused until then.",
