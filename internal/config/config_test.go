@@ -44,6 +44,7 @@ func TestEveryFaultIsNamedByItsPath(t *testing.T) {
 		"second document":       {minimal + "---\n{}\n", []string{"second YAML document"}},
 		"not YAML":              {"a: [", []string{"did not find"}},
 		"a wrong credential":    {minimal + "alert: {people: [{id: a, credential: {env: A, file: B}}]}\n", []string{"alert.people[0].credential:"}},
+		"words of no list":      {minimal + "ingest: {topics: [{name: a, origin: mars}, {name: b, origin: moon}]}\n", []string{`ingest.topics[0].origin: unknown origin "mars" (line 4)`, "ingest.topics[1].origin:"}},
 		"a half network":        {minimal + "networks: {acme: {fingerprint_key: {env: F}, provider: {type: simulated}}}\n", []string{"networks.acme.provider.url:", "networks.acme.secret.type:", "networks.acme.probe_user:"}},
 		"unknown network key":   {minimal + "networks:\n  acme:\n    fingerprint: {env: F}\n", []string{`line 6: unknown key "fingerprint"`}},
 		"an unknown provider":   {minimal + "networks: {acme: {fingerprint_key: {env: F}, provider: {type: magic}}}\n", []string{`networks.acme.provider.type: "magic"`}},

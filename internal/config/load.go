@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func Parse(path string, text []byte) (*Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		faults = append(faults, yamlFaults(err)...)
+		faults = append(faults, yamlFaults(err, text)...)
 	} else if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		faults = append(faults, "there is a second YAML document; a configuration is one")
 	}
@@ -88,9 +89,15 @@ func typeWords(t string) string {
 
 // yamlFaults splits what the YAML library reports into one line per fault, in
 // the words of the configuration rather than of the Go types.
-func yamlFaults(err error) []string {
+func yamlFaults(err error, text []byte) []string {
 	var typed *yaml.TypeError
 	if !errors.As(err, &typed) {
+		var doc yaml.Node
+		if yaml.Unmarshal(text, &doc) == nil {
+			if faults := textFaults(&doc, reflect.TypeFor[Config](), ""); len(faults) > 0 {
+				return faults
+			}
+		}
 		return []string{strings.TrimPrefix(err.Error(), "yaml: ")}
 	}
 	out := make([]string, len(typed.Errors))
