@@ -126,7 +126,7 @@ func (n *narrator) closing(w *world, ok bool) {
 	n.say("console     %s", w.daemon.URL())
 	n.say("kafka       %s", w.kafka.Addr())
 	n.say("clickhouse  %s (native), http://%s (HTTP)", w.clickhouse.Addr(), w.clickhouse.HTTPAddr())
-	for _, q := range []string{"unauthorized", "blast_radius", "rotations"} {
+	for _, q := range []string{"unauthorized", "incidents", "key_age"} {
 		n.say("analysts    keysentry query -c %s %s", w.configFile, q)
 	}
 	n.say("analysts    SELECT cause, count() FROM keysentry.v_unauthorized GROUP BY cause")
