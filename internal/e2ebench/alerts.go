@@ -1,0 +1,241 @@
+package e2ebench
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/ingest/kafka"
+)
+
+const (
+	samples     = 100
+	sampleEvery = 150 * time.Millisecond
+	victim      = "latency" // network of the keys that are retired
+)
+
+// timings are when triggers were sent and alerts seen, by trigger.
+type timings struct {
+	mu   sync.Mutex
+	sent map[string]time.Time
+	took map[string]time.Duration
+}
+
+// alerts times alerts at half load, by a daemon that was started again.
+func (b *bench) alerts(ctx context.Context) (err error) {
+	if b.daemon, err = b.stage.StartDaemon(b.cfg); err != nil {
+		return err
+	}
+	if err := b.retireKeys(ctx); err != nil {
+		return err
+	}
+	rate := b.result.EventsPerS / 2
+	b.say("timing %d alerts at %.0f events/s", samples, rate)
+	load, stop := context.WithCancel(ctx)
+	defer stop()
+	t := &timings{sent: map[string]time.Time{}, took: map[string]time.Duration{}}
+	p := event.Partition{Topic: b.cfg.Kafka.Topics.Journal}
+	_, end, err := b.kafka.Bounds(ctx, p)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 2)
+	go func() { ended <- b.load(load, rate) }()
+	go func() { ended <- b.tail(load, t, p, end) }()
+	err = b.trigger(ctx, t)
+	stop()
+	if err := errors.Join(err, <-ended, <-ended); err != nil {
+		return err
+	}
+	b.result.PeakRSSMB = max(b.result.PeakRSSMB, b.daemon.PeakRSS())
+	return b.judgeAlerts(t)
+}
+
+func (b *bench) judgeAlerts(t *timings) error {
+	var all []time.Duration
+	for _, d := range t.took {
+		all = append(all, d)
+	}
+	if len(all) < samples {
+		return fmt.Errorf("only %d of %d alerts came", len(all), samples)
+	}
+	slices.SortFunc(all, cmp.Compare)
+	ms := func(q float64) float64 { return all[int(q*float64(len(all)-1))].Seconds() * 1000 }
+	b.result.AlertP50MS, b.result.AlertP99MS = ms(0.5), ms(0.99)
+	b.say("alerts: fastest %.1f ms, median %.1f ms, slowest %.1f ms", ms(0), ms(0.5), ms(1))
+	return nil
+}
+
+func keyOf(i int) string {
+	return event.Fingerprint([]byte("simulated network"), "retired key "+strconv.Itoa(i))
+}
+
+// retireKeys tells the daemon of keys that came and went, and waits until it
+// knows.
+func (b *bench) retireKeys(ctx context.Context) error {
+	var msgs []kafka.Message
+	n := 0
+	tell := func(t event.Type, key string) {
+		var e event.Event
+		n++
+		e.Type = t
+		e.Present = e.Present.Set(event.FieldType)
+		e.SetString(event.FieldID, "console-"+strconv.Itoa(n))
+		e.SetString(event.FieldNetwork, victim)
+		e.SetString(event.FieldActor, "console-admin")
+		e.SetString(event.FieldActorRole, "admin")
+		e.SetString(event.FieldKeyID, key)
+		e.SetInstant(event.FieldTime, event.At(time.Now()))
+		msgs = append(msgs, kafka.Message{Key: []byte(victim), Value: event.Append(nil, &e)})
+	}
+	for i := range samples + 1 {
+		tell(event.TypeServerKeyCreated, keyOf(i))
+		tell(event.TypeServerKeyActivated, keyOf(i))
+		if i < samples {
+			tell(event.TypeServerKeyRevoked, keyOf(i))
+		}
+	}
+	if err := b.kafka.ProduceBatch(ctx, console, msgs); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		st, err := b.daemon.Status(ctx) // its port opens last
+		if err != nil && b.daemon.Running() != nil {
+			return b.daemon.Running()
+		}
+		for _, p := range st.Positions {
+			if st.Ready && p.Partition == (event.Partition{Topic: console}).String() && p.Detected >= int64(n) {
+				return nil
+			}
+		}
+		if err := pause(ctx, lookEvery); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the daemon did not read the lifecycle of the keys within %v", patience)
+}
+
+// loadEvery is how often the load is written.
+const loadEvery = 50 * time.Millisecond
+
+// load writes the first events of the topic again and again, at rate a second.
+func (b *bench) load(ctx context.Context, rate float64) error {
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	began, sent, at := time.Now(), 0, 0
+	for {
+		select {
+		case <-ctx.Done():
+			achieved := float64(sent) / time.Since(began).Seconds()
+			b.say("the load was %.0f events/s", achieved)
+			if achieved < 0.8*rate {
+				return fmt.Errorf("the load was to be %.0f events/s, and only %.0f could be produced", rate, achieved)
+			}
+			return nil
+		case <-tick.C:
+		}
+		due := int(time.Since(began).Seconds()*rate) - sent
+		for due > 0 {
+			n := min(due, len(b.sample)-at)
+			if err := b.kafka.ProduceBatch(ctx, topic, b.sample[at:at+n]); err != nil {
+				if ctx.Err() != nil {
+					break
+				}
+				return fmt.Errorf("load: %w", err)
+			}
+			sent, due, at = sent+n, due-n, (at+n)%len(b.sample)
+		}
+	}
+}
+
+// trigger sends the samples and waits for their alerts.
+func (b *bench) trigger(ctx context.Context, t *timings) error {
+	if err := pause(ctx, 2*time.Second); err != nil { // let the load get going
+		return err
+	}
+	for i := range samples {
+		var e event.Event
+		e.Type, e.Mode, e.Status = event.TypeAuthTokenDenied, event.ModeSecure, 401
+		e.SourceIP = netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
+		e.Present = e.Present.Set(event.FieldType).Set(event.FieldAuthMode).Set(event.FieldStatus).Set(event.FieldSourceIP)
+		e.SetString(event.FieldID, "trigger-"+strconv.Itoa(i))
+		e.SetString(event.FieldNetwork, victim)
+		e.SetString(event.FieldHost, "elsewhere-"+strconv.Itoa(i))
+		e.SetString(event.FieldCode, "invalid_server_key")
+		e.SetString(event.FieldEndpoint, "/api/v4/authentication/token")
+		e.SetString(event.FieldKeyID, keyOf(i))
+		e.SetInstant(event.FieldTime, event.At(time.Now()))
+		t.mu.Lock()
+		t.sent[keyOf(i)] = time.Now()
+		t.mu.Unlock()
+		if _, err := b.kafka.Produce(ctx, topic, kafka.Message{Key: []byte(e.Host), Value: event.Append(nil, &e)}); err != nil {
+			return fmt.Errorf("send a trigger: %w", err)
+		}
+		if err := pause(ctx, sampleEvery); err != nil {
+			return err
+		}
+	}
+	for range int(10 * time.Second / lookEvery) {
+		t.mu.Lock()
+		all := len(t.took) == samples
+		t.mu.Unlock()
+		if all {
+			return nil
+		}
+		if err := pause(ctx, lookEvery); err != nil {
+			return err
+		}
+	}
+	return nil // judgeAlerts says how many are missing
+}
+
+// tail reads the journal's topic and notes when findings about the keys come.
+func (b *bench) tail(ctx context.Context, t *timings, p event.Partition, from int64) error {
+	for ctx.Err() == nil {
+		f, err := b.kafka.Fetch(ctx, p, from)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		seen := time.Now()
+		for _, r := range f.Records {
+			rec, err := journal.Decode(r.Value)
+			if err != nil || rec.Kind != journal.KindFinding {
+				continue
+			}
+			var found finding.Finding
+			if err := json.Unmarshal(rec.Body, &found); err != nil {
+				return fmt.Errorf("read a finding: %w", err)
+			}
+			t.arrived(found, seen)
+		}
+		from = f.Next
+	}
+	return nil
+}
+
+func (t *timings) arrived(f finding.Finding, seen time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, g := range f.Group {
+		if g.Field != event.FieldKeyID.String() {
+			continue
+		}
+		_, known := t.took[g.Value]
+		if sent, ours := t.sent[g.Value]; ours && !known {
+			t.took[g.Value] = seen.Sub(sent)
+		}
+	}
+}
