@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -21,6 +23,9 @@ func queryCommand(std stdio) *cobra.Command {
 		Long: `Run a named query on ClickHouse. Without a name, list the queries and their
 parameters. --sql prints the statement instead of running it, to begin your own
 from.`,
+		Example: `  keysentry query unauthorized
+  keysentry query entity_timeline --param value=api-4 --param hours=48
+  keysentry query key_age --sql`,
 		Args: upTo(1),
 	}
 	path := configFlag(c)
@@ -43,6 +48,9 @@ from.`,
 				_, err := fmt.Fprintln(std.out, q.SQL)
 				return err
 			}
+			if err := checkParams(q, *params); err != nil {
+				return usage(err)
+			}
 			return runQuery(c.Context(), std, *path, *format, func(ctx context.Context, s *store.Client) (*store.Rows, error) {
 				return s.Named(ctx, q.Name, *params)
 			})
@@ -50,6 +58,23 @@ from.`,
 		return usage(fmt.Errorf("there is no query %q; 'keysentry query' lists them", args[0]))
 	}
 	return c
+}
+
+// checkParams finds missing and unknown parameters before anything is connected.
+func checkParams(q store.NamedQuery, given map[string]string) error {
+	known := map[string]bool{}
+	for _, p := range q.Params {
+		known[p.Name] = true
+		if _, ok := given[p.Name]; p.Required && !ok {
+			return fmt.Errorf("query %s: give --param %s=VALUE: %s", q.Name, p.Name, p.Help)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !known[name] {
+			return fmt.Errorf("query %s: there is no parameter %q; 'keysentry query' lists them", q.Name, name)
+		}
+	}
+	return nil
 }
 
 func listQueries(w io.Writer, queries []store.NamedQuery) {

@@ -33,7 +33,8 @@ func simulateCommand(std stdio) *cobra.Command {
 		names = append(names, s.Name)
 		long += fmt.Sprintf("  %-20s %s\n", s.Name, s.About)
 	}
-	c := &cobra.Command{Use: "simulate --scenario NAME (--out FILE | --brokers ADDR)", Short: "Make events of a simulated network", Long: long, Args: noArgs}
+	c := &cobra.Command{Use: "simulate --scenario NAME (--out FILE | --brokers ADDR)", Short: "Make events of a simulated network", Long: long, Args: noArgs,
+		Example: "  keysentry simulate --scenario key-theft --seed 7 --duration 2h --out theft.ndjson --labels truth.ndjson"}
 	fl := c.Flags()
 	fl.StringVar(&f.opt.Scenario, "scenario", "ordinary", strings.Join(names, ", "))
 	fl.Uint64Var(&f.opt.Seed, "seed", 1, "seed")
@@ -71,7 +72,12 @@ func runSimulation(ctx context.Context, std stdio, f simulateFlags) (err error) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeSink()) }()
+	closed := false
+	defer func() {
+		if !closed {
+			err = errors.Join(err, closeSink())
+		}
+	}()
 	label := func(simulate.Label) error { return nil }
 	if f.labels != "" {
 		file, err := os.Create(f.labels)
@@ -97,6 +103,9 @@ func runSimulation(ctx context.Context, std stdio, f simulateFlags) (err error) 
 	}, label)
 	if errors.Is(err, simulate.ErrScenario) {
 		return usage(err)
+	}
+	if err == nil {
+		closed, err = true, closeSink()
 	}
 	if err == nil {
 		fmt.Fprintf(std.err, "keysentry: %d events in %.1f s\n", n, time.Since(began).Seconds())
