@@ -14,6 +14,7 @@ import (
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/devstack"
 	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
+	"github.com/keysentry/keysentry/internal/secret"
 )
 
 // closedPort is an address at which nothing listens.
@@ -133,7 +134,12 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		} {
 			r := newRig(t, nobody, nobody, ingest.TopicConfig{Name: "auth.events", Origin: event.OriginGateway})
 			delete(r.env, tt.env)
-			_, err := app.New(r.config("only", nil), r.options(&daemon{logs: &logs{}}))
+			cfg := r.config("only", func(c *config.Config) {
+				if tt.env == "JOURNAL_KEY" {
+					c.Journal.Key = secret.Ref{Env: tt.env}
+				}
+			})
+			_, err := app.New(cfg, r.options(&daemon{logs: &logs{}}))
 			var fault *app.OperatorError
 			if !errors.As(err, &fault) {
 				t.Errorf("without %s: %v, want an operator's fault", tt.env, err)

@@ -41,15 +41,7 @@ func TestRealInput(t *testing.T) {
 	inc := d.incident("an incident about the source that guesses passwords", func(i incident.Incident) bool {
 		return i.Subject.Field == event.FieldSourceIP.String() && i.Severity == finding.Page && i.Subject.Value == "183.62.140.253"
 	})
-	var m slacktest.Message
-	await(t, "the message about "+inc.ID, func() bool {
-		for _, m = range r.slack.Messages() {
-			if m.Channel == pageTo && m.Thread == "" && strings.Contains(slacktest.Show(m).Text, inc.Subject.Value) {
-				return true
-			}
-		}
-		return false
-	})
+	m := r.told(pageTo, inc.Subject.Value)
 	text := slacktest.Show(m).Text
 	for _, want := range []string{inc.ID, "183.62.140.253", "One source is refused again and again", "Block the source"} {
 		if !strings.Contains(text, want) {

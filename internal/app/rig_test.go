@@ -16,7 +16,9 @@ import (
 
 	"github.com/keysentry/keysentry/alert"
 	"github.com/keysentry/keysentry/alert/incident"
+	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/alert/slack/slacktest"
+	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/app"
@@ -56,7 +58,7 @@ type rig struct {
 func newRig(t *testing.T, broker, clickhouse string, topics ...ingest.TopicConfig) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), slack: slacktest.NewServer(pageTo, ticketTo), env: map[string]string{
-		"JOURNAL_KEY": key16, "FINGERPRINT_KEY": key16 + "f", "CREDENTIAL": key16 + "c",
+		"FINGERPRINT_KEY": key16 + "f", "CREDENTIAL": key16 + "c",
 		"SLACK_TOKEN": slacktest.Token, "SLACK_SIGNING": slacktest.SigningSecret,
 	}}
 	t.Cleanup(r.slack.Close)
@@ -69,7 +71,12 @@ func newRig(t *testing.T, broker, clickhouse string, topics ...ingest.TopicConfi
 	cfg.Ingest.Topics = topics
 	cfg.Ingest.FingerprintKey = secret.Ref{Env: "FINGERPRINT_KEY"}
 	cfg.Store.Addrs, cfg.Store.Database = []string{clickhouse}, name
-	cfg.Journal.Key = secret.Ref{Env: "JOURNAL_KEY"}
+	// A file, because the commands that read the journal know this process's
+	// environment only.
+	cfg.Journal.Key = secret.Ref{File: filepath.Join(r.dir, "journal-key")}
+	if err := os.WriteFile(cfg.Journal.Key.File, []byte(key16), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cfg.Detect.Lateness = time.Second
 	cfg.Slack.Token, cfg.Slack.SigningSecret = secret.Ref{Env: "SLACK_TOKEN"}, secret.Ref{Env: "SLACK_SIGNING"}
 	cfg.Slack.APIURL, cfg.Slack.Channels.Page, cfg.Slack.Channels.Ticket = r.slack.APIURL(), pageTo, ticketTo
@@ -313,6 +320,78 @@ func (r *rig) storedBeside(topic string, n, quarantined int) {
 	if got.Distinct != want || got.Final != want || got.View != want || got.Quarantine != uint64(quarantined) {
 		r.t.Errorf("topic %s: counted %+v, want %d events in each way and %d in quarantine", topic, got, n, quarantined)
 	}
+}
+
+// journal is the whole history, which has to be sound.
+func (r *rig) journal() (out []journal.Record) {
+	r.t.Helper()
+	report, err := app.VerifyJournal(r.t.Context(), r.cfg, journal.Head{})
+	if err != nil {
+		r.t.Fatalf("verify the journal: %v", err)
+	}
+	if !report.Good() {
+		r.t.Errorf("the journal has problems: %+v", report.Problems)
+	}
+	err = app.ExportJournal(r.t.Context(), r.cfg, func(rec journal.Record) error {
+		out = append(out, rec)
+		return nil
+	})
+	if err != nil {
+		r.t.Fatalf("read the journal: %v", err)
+	}
+	return out
+}
+
+// bodies are the bodies of one kind of record.
+func bodies[T any](t *testing.T, records []journal.Record, kind journal.Kind) (out []T) {
+	t.Helper()
+	for _, rec := range records {
+		if rec.Kind != kind {
+			continue
+		}
+		var b T
+		if err := json.Unmarshal(rec.Body, &b); err != nil {
+			t.Fatalf("record %d: %v", rec.N, err)
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// findingsOnce holds the journal to each finding standing in it once.
+func findingsOnce(t *testing.T, records []journal.Record) []finding.Finding {
+	t.Helper()
+	list := bodies[finding.Finding](t, records, journal.KindFinding)
+	seen := map[string]int{}
+	for _, f := range list {
+		if seen[f.ID]++; seen[f.ID] == 2 {
+			t.Errorf("finding %s (%s) was journaled more than once", f.ID, f.RuleTitle)
+		}
+	}
+	return list
+}
+
+// roots are the messages of a channel that begin a thread and show the text.
+func (r *rig) roots(channel, text string) (out []slacktest.Message) {
+	for _, m := range r.slack.Messages() {
+		if m.Channel == channel && m.Thread == "" && m.OnlyFor == "" && strings.Contains(slacktest.Show(m).Text, text) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// told waits for the message about something.
+func (r *rig) told(channel, text string) (found slacktest.Message) {
+	r.t.Helper()
+	await(r.t, "a message in "+channel+" about "+text, func() bool {
+		list := r.roots(channel, text)
+		if len(list) > 0 {
+			found = list[0]
+		}
+		return len(list) > 0
+	})
+	return found
 }
 
 // sourceTopic creates an input topic.
