@@ -148,7 +148,8 @@ func rulesEvalCommand(std stdio) *cobra.Command {
 finding. The file holds NDJSON or JSON objects one after another; - is standard
 input. With --mapping none (the default) rules speak of the raw JSON: nested
 paths with dots, a literal dotted key wins. With the name of a mapping the
-records are decoded by it first, and rules speak of canonical events.
+records are decoded by it first, and rules speak of canonical events; records of
+a text mapping are lines.
 
 Rules apply whatever their logsource unless --logsource is given. At the end of
 the input the watermark passes everything. Exits 1 when a rule has an error; the
@@ -194,7 +195,7 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 	case "windows":
 		opt.Fields = rules.WindowsMapping()
 	default:
-		if opt.Decode, err = app.RecordDecoder(*f.mapping); err != nil {
+		if opt.Decode, opt.Lines, err = app.RecordDecoder(*f.mapping); err != nil {
 			return usage(fmt.Errorf("--mapping %q: use none, canonical, windows or one of %s: %w", *f.mapping, strings.Join(shippedMappings(), ", "), err))
 		}
 	}
@@ -212,7 +213,7 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 		count int64
 		what  string
 	}{{stats.NoTime, "records without a time take no part in correlations"}, {int64(stats.TooLate), "records came too late for a correlation"},
-		{stats.Undecoded, "records could not be decoded and were passed over"}} {
+		{stats.Undecoded, "records could not be decoded and were passed over, the first because: " + stats.Reason}} {
 		if n.count > 0 {
 			fmt.Fprintf(std.err, "keysentry: %d %s\n", n.count, n.what)
 		}

@@ -91,6 +91,9 @@ func Parse(name string, text []byte) (*Mapping, error) {
 // Name is the name the mapping was loaded by.
 func (m *Mapping) Name() string { return m.name }
 
+// Text reports whether a record is a line of text; else it is JSON.
+func (m *Mapping) Text() bool { return m.text }
+
 // Cases lists the names of the cases in order.
 func (m *Mapping) Cases() []string {
 	out := make([]string, len(m.cases))

@@ -29,6 +29,9 @@ type Options struct {
 	// Decode turns one input record into canonical events; the rules then speak of
 	// event fields. Nil evaluates the raw JSON (`--mapping none`).
 	Decode func(raw []byte) ([]event.Event, error)
+	// Lines says that a record is a line of text, for Decode; else it is a JSON
+	// object.
+	Lines bool
 	// TimeField holds the time of a raw record: RFC 3339, or seconds or
 	// milliseconds since 1970. Empty means "time".
 	TimeField string
@@ -64,6 +67,7 @@ type Stats struct {
 	NoTime    int64
 	TooLate   uint64
 	Undecoded int64
+	Reason    string // why the first of those could not be decoded
 }
 
 // ErrRules is returned when at least one rule document has an error. The others
@@ -76,7 +80,11 @@ func Run(ctx context.Context, opt Options, in io.Reader, out io.Writer) (Stats, 
 	if err != nil {
 		return Stats{}, err
 	}
-	for s := newSplitter(in); ; {
+	var s interface{ next() ([]byte, error) } = newSplitter(in)
+	if opt.Lines {
+		s = newLineSplitter(in)
+	}
+	for {
 		if err := ctx.Err(); err != nil {
 			return r.stats, err
 		}
@@ -172,7 +180,9 @@ func (r *run) record(raw []byte) error {
 	}
 	events, err := r.opt.Decode(raw)
 	if err != nil {
-		r.stats.Undecoded++
+		if r.stats.Undecoded++; r.stats.Reason == "" {
+			r.stats.Reason = fmt.Sprintf("record %d: %v", idx, err)
+		}
 	}
 	for i := range events {
 		e := &events[i]

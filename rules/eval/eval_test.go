@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
 
@@ -97,6 +98,31 @@ func TestRunBadInput(t *testing.T) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+func TestRunOnLinesOfText(t *testing.T) {
+	t.Parallel()
+	rule := []rules.File{{Name: "r.yml", Data: []byte("title: Logs\nlogsource: {product: keysentry}\ndetection: {sel: {type: log.record}, condition: sel}")}}
+	var seen []string
+	opt := Options{Rules: rule, Lines: true, Decode: func(raw []byte) ([]event.Event, error) {
+		seen = append(seen, string(raw))
+		if raw[0] == '{' {
+			return nil, errors.New("unreadable")
+		}
+		var e event.Event
+		err := event.Decode([]byte(`{"type":"log.record","time":"2026-01-01T00:00:00Z"}`), event.Limits{}, &e)
+		return []event.Event{e}, err
+	}}
+	got, stats, err := lines(t, opt, "first line\r\n\n{not JSON\nlast, without an end")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"first line", "{not JSON", "last, without an end"}, seen); d != "" {
+		t.Error(d)
+	}
+	if len(got) != 2 || got[1].Events[0] != 2 || stats.Undecoded != 1 || stats.Reason != "record 1: unreadable" {
+		t.Errorf("got %v, %+v", got, stats)
 	}
 }
 

@@ -1,6 +1,8 @@
 package eval
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"io"
 )
@@ -112,4 +114,30 @@ func (s *splitter) fill() error {
 		}
 	}
 	return err
+}
+
+// lineSplitter cuts a stream into lines; empty ones are passed over.
+type lineSplitter struct{ s *bufio.Scanner }
+
+func newLineSplitter(r io.Reader) lineSplitter {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 1<<16), maxRecord)
+	return lineSplitter{s}
+}
+
+// next is the next line without its end, until the next call. io.EOF ends the
+// input.
+func (l lineSplitter) next() ([]byte, error) {
+	for l.s.Scan() {
+		if line := bytes.TrimSuffix(l.s.Bytes(), []byte("\r")); len(line) > 0 {
+			return line, nil
+		}
+	}
+	switch err := l.s.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, errTooLong
+	case err != nil:
+		return nil, err
+	}
+	return nil, io.EOF
 }
