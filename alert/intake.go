@@ -103,11 +103,12 @@ func (in *intake) drain(ctx context.Context) {
 	}
 }
 
-// take collects what is waiting, up to a batch of findings, and journals it.
+// take collects what is waiting, up to a batch of findings and a queue of
+// deliveries, and journals it.
 func (in *intake) take(ctx context.Context, first delivery) {
 	batch, n := []delivery{first}, len(first.findings)
 collect:
-	for n < in.m.cfg.Batch {
+	for n < in.m.cfg.Batch && len(batch) < in.m.cfg.Queue {
 		select {
 		case d := <-in.m.queue:
 			batch, n = append(batch, d), n+len(d.findings)

@@ -208,8 +208,12 @@ func (d *diagnoser) expired(e *event.Event, v verdict) verdict {
 	return v
 }
 
-// early is a token from the future: a fast clock made it, or it is forged.
+// early is a token from the future: a fast clock made it, or it is forged. The
+// host's own records prove a fast clock before it can be estimated.
 func (d *diagnoser) early(e *event.Event) verdict {
+	if d.hosts.ahead(e.Network, e.Host) > d.leeway {
+		return verdict{event.CauseClockSkew, byDates}
+	}
 	if off, margin, ok := d.clocks.Offset(e.Network, e.Host); ok && e.Host != "" && off-margin > d.leeway {
 		return verdict{event.CauseClockSkew, byRegistry}
 	}

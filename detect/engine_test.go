@@ -36,10 +36,11 @@ type ev struct {
 	issued  event.Instant
 	before  event.Instant
 	after   event.Instant
+	ahead   time.Duration // of the clock of who speaks
 }
 
 func (v ev) event(off int64) event.Event {
-	e := event.Event{Type: v.typ, TS: v.ts, Time: v.ts, ObservedAt: v.ts, Origin: v.origin, Status: v.status,
+	e := event.Event{Type: v.typ, TS: v.ts, Time: v.ts.Add(v.ahead), ObservedAt: v.ts, Origin: v.origin, Status: v.status,
 		Ref: event.Ref{Topic: part0.Topic, Offset: off}}
 	e.Present = e.Present.Set(event.FieldType).Set(event.FieldTime)
 	e.SetString(event.FieldNetwork, "n1")
@@ -213,6 +214,12 @@ func TestCauses(t *testing.T) {
 		{"expired although its host is fast", nil, session(403, "code", "auth_token_expired", "host", "fast"), event.CauseExpiredAuthToken, true},
 		{"not yet valid because its host is fast", nil, session(403, "code", "auth_token_not_yet_valid", "host", "fast"), event.CauseClockSkew, true},
 		{"not yet valid, host unknown", nil, session(403, "code", "auth_token_not_yet_valid"), event.CauseInvalidToken, false},
+		{"not yet valid, and its host's last mint proves a fast clock", []ev{with(minted(at(0), "h1", "k2"), func(v *ev) { v.ahead = 2 * time.Minute })},
+			session(403, "code", "auth_token_not_yet_valid", "host", "h1"), event.CauseClockSkew, true},
+		{"not yet valid, but its host's clock was put right", []ev{with(minted(at(0), "h1", "k2"), func(v *ev) { v.ahead = 2 * time.Minute }), minted(at(0.5), "h1", "k2")},
+			session(403, "code", "auth_token_not_yet_valid", "host", "h1"), event.CauseInvalidToken, false},
+		{"not yet valid, and another host is fast", []ev{with(minted(at(0), "h2", "k2"), func(v *ev) { v.ahead = 2 * time.Minute })},
+			session(403, "code", "auth_token_not_yet_valid", "host", "h1"), event.CauseInvalidToken, false},
 		{"issued ahead by its dates", nil, with(session(403, "host", "fast"), func(v *ev) { v.issued = at(300) }), event.CauseClockSkew, true},
 
 		{"an ended session", nil, with(request(401, "session_id", "s"), func(v *ev) { v.expires = at(0) }), event.CauseSessionExpired, true},

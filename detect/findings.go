@@ -194,6 +194,8 @@ func (e *Engine) factsOf(f *finding.Finding, ev []kept) []finding.Pair {
 	if f.Cause == event.CauseClockSkew || f.Kind == finding.ClockSkew {
 		if off, margin, ok := e.clocks.Offset(last.Network, last.Host); ok {
 			add("clock_offset", fmt.Sprintf("%+.1f s +- %.1f s", off.Seconds(), margin.Seconds()))
+		} else if ahead := e.hosts.ahead(last.Network, last.Host); ahead > e.cfg.TokenLeeway {
+			add("clock_offset", fmt.Sprintf("at least %+.1f s", ahead.Seconds()))
 		}
 	}
 	return out

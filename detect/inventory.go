@@ -52,6 +52,9 @@ type host struct {
 	stopped                event.Instant // zero: it runs
 	keys                   map[string]*keyUse
 	sources                []netip.Addr // where its mints come from
+	// ahead is how far the clock of its last record was ahead of the broker's, at
+	// least: what the record took to arrive only makes it look slower.
+	ahead time.Duration
 }
 
 type keyUse struct {
@@ -95,6 +98,7 @@ func (v *inventory) observe(e *event.Event) {
 		v.noteForeign(e)
 	case event.TypeHeartbeat:
 		if h := v.get(e); h != nil {
+			h.ahead = e.Time.Sub(e.ObservedAt)
 			h.lastSeen, h.heartbeat = max(h.lastSeen, e.TS), max(h.heartbeat, e.TS)
 			if e.KeyID != "" && h.heartbeat == e.TS {
 				h.heartbeatKey = strings.Clone(e.KeyID)
@@ -110,6 +114,16 @@ func (v *inventory) observe(e *event.Event) {
 			h.stopped = e.TS
 		}
 	}
+}
+
+// ahead is how far a host's clock is ahead at least, as its last record proves;
+// zero for a host that is not known.
+func (v *inventory) ahead(network, name string) time.Duration {
+	h := v.hosts[hostName{network, name}]
+	if h == nil {
+		return 0
+	}
+	return h.ahead
 }
 
 func (v *inventory) resume(h *host, at event.Instant) {
@@ -176,6 +190,7 @@ func (v *inventory) mint(e *event.Event) {
 	if h.firstMint == 0 || e.TS < h.firstMint {
 		h.firstMint = e.TS
 	}
+	h.ahead = e.Time.Sub(e.ObservedAt)
 	h.lastMint, h.lastSeen = max(h.lastMint, e.TS), max(h.lastSeen, e.TS)
 	v.resume(h, e.TS)
 	if e.SourceIP.IsValid() && !slices.Contains(h.sources, e.SourceIP) && len(h.sources) < maxHostSources {
