@@ -24,7 +24,6 @@ import (
 	"github.com/keysentry/keysentry/internal/app"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/console"
-	"github.com/keysentry/keysentry/internal/devstack"
 	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/internal/secret"
@@ -455,17 +454,4 @@ func sharedData(t *testing.T, path string) string {
 		t.Skipf("SKIP: the shared data is not here (set KEYSENTRY_SHARED): %v", err)
 	}
 	return full
-}
-
-// restartable starts a ClickHouse whose data and ports survive it.
-func restartable(t *testing.T, o devstack.ClickHouseOptions) *devstack.ClickHouse {
-	t.Helper()
-	c, err := devstack.StartClickHouse(t.Context(), o)
-	devstacktest.Check(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		_ = c.Stop(ctx)
-	})
-	return c
 }
