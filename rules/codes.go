@@ -53,6 +53,9 @@ const (
 	CodeNoTests       Code = "KS610"
 	CodeEscapedDollar Code = "KS611"
 	CodeDisabled      Code = "KS612"
+
+	CodeSQLTimePart Code = "KS701"
+	CodeSQLText     Code = "KS702"
 )
 
 // CodeInfo explains a code.
@@ -106,6 +109,8 @@ func CodeTable() []CodeInfo {
 		{CodeNoTests, Note, "the rule has no tests"},
 		{CodeEscapedDollar, Warning, "a value contains %name% but the modifier `expand` is missing"},
 		{CodeDisabled, Warning, "the correlation is left out, because it needs a rule that the configuration disables"},
+		{CodeSQLTimePart, Error, "in SQL, a part of a time is asked of a field that is not a time"},
+		{CodeSQLText, Error, "in SQL, a text that is not UTF-8"},
 	}
 }
 

@@ -87,6 +87,13 @@ func (m *Matcher) MatchEvent(e *event.Event, dst []int32) []int32 {
 	return m.verdicts(mask, dst)
 }
 
+// Read makes e the last record without matching it, for Text and Number. e must
+// stay unchanged until the next call.
+func (m *Matcher) Read(e *event.Event) {
+	m.begin()
+	m.ev = e
+}
+
 // MatchJSON is MatchEvent for one JSON object. raw must stay unchanged until
 // the next call. Log sources are not looked at beyond Options.LogSource.
 func (m *Matcher) MatchJSON(raw []byte, dst []int32) ([]int32, error) {

@@ -22,6 +22,8 @@ import (
 type refRule struct {
 	det     detection
 	mapping Mapping
+	// texts lists what keywords are searched in; nil is refTexts.
+	texts func(rec map[string]any) []any
 }
 
 // refParse parses the detection rules of files with the production parser, which
@@ -40,7 +42,7 @@ func refParse(files []File, mapping Mapping) map[string]refRule {
 			p.logSource()
 			det := p.detectionOf(n)
 			if _, ok := out[m.ID]; !ok && !p.failed {
-				out[m.ID] = refRule{det, mapping}
+				out[m.ID] = refRule{det: det, mapping: mapping}
 			}
 		}
 	}
@@ -86,7 +88,7 @@ func (r refRule) search(s *search, rec map[string]any) bool {
 func (r refRule) item(it *item, rec map[string]any) bool {
 	vals, exists := r.lookup(it.field, rec)
 	if it.field == "" {
-		vals, exists = refTexts(rec), true
+		vals, exists = r.keywords(rec), true
 	}
 	any := false
 	for _, v := range it.values {
@@ -97,6 +99,13 @@ func (r refRule) item(it *item, rec map[string]any) bool {
 		any = any || ok
 	}
 	return any != it.mods.neq
+}
+
+func (r refRule) keywords(rec map[string]any) []any {
+	if r.texts != nil {
+		return r.texts(rec)
+	}
+	return refTexts(rec)
 }
 
 // refTexts lists the string leaves.
