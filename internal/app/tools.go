@@ -95,6 +95,10 @@ func ReplayRecord(ctx context.Context, cfg *config.Config, ref event.Ref) (event
 		return event.Ref{}, err
 	}
 	defer client.Close()
+	// A broker that does not answer would look like a topic that does not exist.
+	if err := client.Ping(ctx); err != nil {
+		return event.Ref{}, err
+	}
 	p := event.Partition{Topic: ref.Topic, ID: ref.Partition}
 	f, err := client.Fetch(ctx, p, ref.Offset)
 	var gone *ingest.OffsetGone

@@ -70,7 +70,6 @@ func newGenerator(opt Options, emit func(*event.Event) error) (*generator, error
 	}
 	g := &generator{opt: opt, emit: emit, rng: rand.New(rand.NewPCG(opt.Seed, 0x6b657973656e7472)),
 		start: event.At(opt.Start), end: event.At(opt.Start.Add(opt.Duration)), label: Label{Kind: "none"}}
-	g.label.Scenario = opt.Scenario
 	g.key = g.fingerprint("sk_live_first")
 	for i := range opt.Hosts {
 		g.hosts = append(g.hosts, host{name: "api-" + strconv.Itoa(i+1), region: [...]string{"eu", "us", "sg"}[i%3], key: g.key,

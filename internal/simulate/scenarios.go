@@ -152,6 +152,7 @@ func generate(opt Options, emit func(*event.Event) error, label func(Label) erro
 		if label == nil {
 			return nil
 		}
+		g.label.Scenario = opt.Scenario
 		return label(g.label)
 	}
 	var names []string

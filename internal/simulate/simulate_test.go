@@ -32,8 +32,8 @@ func run(t *testing.T, o simulate.Options, each func(*event.Event)) ([]byte, sim
 	if err != nil {
 		t.Fatal(err)
 	}
-	if labels != 1 {
-		t.Errorf("%d labels, want 1", labels)
+	if labels != 1 || label.Scenario != o.Scenario {
+		t.Errorf("%d labels, the last of scenario %q; want 1 of %q", labels, label.Scenario, o.Scenario)
 	}
 	return out, label
 }
