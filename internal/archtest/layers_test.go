@@ -22,6 +22,7 @@ var layers = []struct {
 	{"5 configuration", []string{"internal/config"}},
 	{"6 composition", []string{"internal/app"}},
 	{"6b stage", []string{"internal/stage"}},
+	{"6c test doubles", []string{"internal/stage/stagetest"}},
 	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench"}},
 	{"8 command", []string{"cmd/keysentry"}},
 	{"tests", []string{"internal/archtest"}},

@@ -19,7 +19,6 @@ import (
 )
 
 const (
-	samples     = 100
 	sampleEvery = 150 * time.Millisecond
 	victim      = "latency" // network of the keys that are retired
 )
@@ -40,7 +39,7 @@ func (b *bench) alerts(ctx context.Context) (err error) {
 		return err
 	}
 	rate := b.result.EventsPerS / 2
-	b.say("timing %d alerts at %.0f events/s", samples, rate)
+	b.say("timing %d alerts at %.0f events/s", b.opt.Samples, rate)
 	load, stop := context.WithCancel(ctx)
 	defer stop()
 	t := &timings{sent: map[string]time.Time{}, took: map[string]time.Duration{}}
@@ -66,8 +65,8 @@ func (b *bench) judgeAlerts(t *timings) error {
 	for _, d := range t.took {
 		all = append(all, d)
 	}
-	if len(all) < samples {
-		return fmt.Errorf("only %d of %d alerts came", len(all), samples)
+	if len(all) < b.opt.Samples {
+		return fmt.Errorf("only %d of %d alerts came", len(all), b.opt.Samples)
 	}
 	slices.SortFunc(all, cmp.Compare)
 	ms := func(q float64) float64 { return all[int(q*float64(len(all)-1))].Seconds() * 1000 }
@@ -98,10 +97,10 @@ func (b *bench) retireKeys(ctx context.Context) error {
 		e.SetInstant(event.FieldTime, event.At(time.Now()))
 		msgs = append(msgs, kafka.Message{Key: []byte(victim), Value: event.Append(nil, &e)})
 	}
-	for i := range samples + 1 {
+	for i := range b.opt.Samples + 1 {
 		tell(event.TypeServerKeyCreated, keyOf(i))
 		tell(event.TypeServerKeyActivated, keyOf(i))
-		if i < samples {
+		if i < b.opt.Samples {
 			tell(event.TypeServerKeyRevoked, keyOf(i))
 		}
 	}
@@ -125,6 +124,9 @@ func (b *bench) retireKeys(ctx context.Context) error {
 	return fmt.Errorf("the daemon did not read the lifecycle of the keys within %v", patience)
 }
 
+// errLoad says that this machine is too busy for the load.
+var errLoad = errors.New("the load could not be produced")
+
 // loadEvery is how often the load is written.
 const loadEvery = 50 * time.Millisecond
 
@@ -139,7 +141,7 @@ func (b *bench) load(ctx context.Context, rate float64) error {
 			achieved := float64(sent) / time.Since(began).Seconds()
 			b.say("the load was %.0f events/s", achieved)
 			if achieved < 0.8*rate {
-				return fmt.Errorf("the load was to be %.0f events/s, and only %.0f could be produced", rate, achieved)
+				return fmt.Errorf("%w: %.0f events/s instead of %.0f", errLoad, achieved, rate)
 			}
 			return nil
 		case <-tick.C:
@@ -163,7 +165,7 @@ func (b *bench) trigger(ctx context.Context, t *timings) error {
 	if err := pause(ctx, 2*time.Second); err != nil { // let the load get going
 		return err
 	}
-	for i := range samples {
+	for i := range b.opt.Samples {
 		var e event.Event
 		e.Type, e.Mode, e.Status = event.TypeAuthTokenDenied, event.ModeSecure, 401
 		e.SourceIP = netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
@@ -187,7 +189,7 @@ func (b *bench) trigger(ctx context.Context, t *timings) error {
 	}
 	for range int(10 * time.Second / lookEvery) {
 		t.mu.Lock()
-		all := len(t.took) == samples
+		all := len(t.took) == b.opt.Samples
 		t.mu.Unlock()
 		if all {
 			return nil

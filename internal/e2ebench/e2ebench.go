@@ -47,6 +47,7 @@ type Options struct {
 	Version  string
 	Broker   string // kfake or kafka
 	Events   int
+	Samples  int // alerts that are timed; 0: 100
 	Progress io.Writer
 }
 
@@ -88,6 +89,12 @@ type bench struct {
 func Run(ctx context.Context, o Options) (r Result, err error) {
 	if o.Events < 10_000 {
 		return r, fmt.Errorf("%d events are too few to measure: give at least 10000", o.Events)
+	}
+	if o.Samples == 0 {
+		o.Samples = 100
+	}
+	if o.Samples < 1 || o.Samples > 250 {
+		return r, fmt.Errorf("%d samples: give 1 to 250", o.Samples)
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard

@@ -170,6 +170,9 @@ func (t *trial) count(ctx context.Context, r *Result) error {
 		return err
 	}
 	t.say("the journal holds %d findings and %d take-overs", findings, leaders)
+	if findings == 0 {
+		return errors.New("the journal holds no finding, though a key that never existed was tried: nothing can be said of findings")
+	}
 	r.FindingsTwice = twice.again
 	return nil
 }

@@ -44,7 +44,22 @@ func strikeBroker(ctx context.Context, t *trial) (float64, error) {
 	if err := t.stage.StopBroker(ctx); err != nil {
 		return 0, fmt.Errorf("stop the broker: %w", err)
 	}
-	return t.comeBack(ctx, func() error { return t.stage.StartBroker(ctx) })
+	// What was read before is still to be stored (store.insert.max_age).
+	if err := pause(ctx, time.Second); err != nil {
+		return 0, err
+	}
+	if err := t.insertsOver(ctx); err != nil {
+		return 0, err
+	}
+	base, err := t.rows(ctx)
+	if err != nil {
+		return 0, err
+	}
+	t.feed()
+	if err := t.stage.StartBroker(ctx); err != nil {
+		return 0, err
+	}
+	return t.firstInsert(ctx, time.Now(), base)
 }
 
 // outage is how long ClickHouse is away: longer than the daemon waits before

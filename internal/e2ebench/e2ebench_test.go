@@ -1,0 +1,116 @@
+package e2ebench
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
+	"github.com/keysentry/keysentry/internal/stage/stagetest"
+)
+
+func TestMain(m *testing.M) { stagetest.Main(m) }
+
+// TestRun goes through all of it in small: every figure must be there. How large
+// it is says nothing here.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	r, err := Run(t.Context(), Options{Broker: "kfake", Events: 10_000, Samples: 5, Progress: logWriter{t}})
+	if errors.Is(err, errLoad) {
+		t.Skip(err)
+	}
+	devstacktest.Check(t, err)
+	if r.Broker != "kfake" || r.Events != 10_000 || r.Rules == 0 {
+		t.Errorf("got %+v", r)
+	}
+	for name, v := range map[string]float64{
+		"events_per_s": r.EventsPerS, "floor_events_per_s": r.FloorEventsPerS, "floor_ratio": r.FloorRatio,
+		"alert_p50_ms": r.AlertP50MS, "alert_p99_ms": r.AlertP99MS,
+		"cpu_us_per_event": r.CPUUsPerEvent, "server_us_per_event": r.ServerUsPerEvent, "peak_rss_mb": r.PeakRSSMB,
+	} {
+		if v <= 0 {
+			t.Errorf("%s is %v", name, v)
+		}
+	}
+}
+
+type logWriter struct{ t *testing.T }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		o    Options
+		want string
+	}{
+		"too few events":    {Options{Broker: "kfake", Events: 100}, "too few"},
+		"too many samples":  {Options{Broker: "kfake", Events: 10_000, Samples: 1000}, "1 to 250"},
+		"an unknown broker": {Options{Broker: "rabbit", Events: 10_000}, `"rabbit"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := Run(t.Context(), tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want something about %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestResultKeys(t *testing.T) {
+	t.Parallel()
+	r := Result{Broker: "kfake", EventsPerS: 100_000.4, FloorEventsPerS: 200_000, AlertP50MS: 1.26}
+	r.round()
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"broker":"kfake","events":0,"rules":0,"events_per_s":100000,"floor_events_per_s":200000,"floor_ratio":0.5,"cpu_us_per_event":0,"server_us_per_event":0,"peak_rss_mb":0,"alert_p50_ms":1.3,"alert_p99_ms":0}`
+	if diff := cmp.Diff(want, string(b)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestArrived(t *testing.T) {
+	t.Parallel()
+	sent := time.Unix(100, 0)
+	about := func(field, value string) finding.Finding {
+		return finding.Finding{Group: []finding.Pair{{Field: "network", Value: victim}, {Field: field, Value: value}}}
+	}
+	tm := &timings{sent: map[string]time.Time{"k1": sent}, took: map[string]time.Duration{}}
+	tm.arrived(about("key_id", "k2"), sent.Add(time.Second)) // somebody else's
+	tm.arrived(about("host", "k1"), sent.Add(time.Second))   // not about a key
+	tm.arrived(about("key_id", "k1"), sent.Add(2*time.Second))
+	tm.arrived(about("key_id", "k1"), sent.Add(3*time.Second)) // again: the first counts
+	if diff := cmp.Diff(map[string]time.Duration{"k1": 2 * time.Second}, tm.took); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestJudgeAlerts(t *testing.T) {
+	t.Parallel()
+	b := &bench{opt: Options{Samples: 100, Progress: logWriter{t}}}
+	tm := &timings{took: map[string]time.Duration{}}
+	for i := range 99 {
+		tm.took[keyOf(i)] = time.Duration(i+1) * time.Millisecond
+	}
+	if err := b.judgeAlerts(tm); err == nil || !strings.Contains(err.Error(), "99 of 100") {
+		t.Errorf("got %v, want a complaint about the alert that is missing", err)
+	}
+	tm.took[keyOf(99)] = time.Second
+	if err := b.judgeAlerts(tm); err != nil {
+		t.Fatal(err)
+	}
+	if b.result.AlertP50MS != 50 || b.result.AlertP99MS != 99 {
+		t.Errorf("p50 %v, p99 %v; want 50, 99", b.result.AlertP50MS, b.result.AlertP99MS)
+	}
+}
