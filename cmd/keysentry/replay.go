@@ -37,6 +37,9 @@ standard input. Empty lines are passed over. Use a topic whose entry says
 		if *brokers == "" {
 			return usage(errors.New("give --brokers ADDR"))
 		}
+		if *rate < 0 {
+			return usage(errors.New("--rate: records per second, or 0 for as fast as it goes"))
+		}
 		p, err := app.NewProducer(strings.Split(*brokers, ","), *topic)
 		if err != nil {
 			return usage(err)

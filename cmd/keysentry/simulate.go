@@ -25,6 +25,9 @@ type simulateFlags struct {
 	out, brokers, topic, labels string
 }
 
+// maxRate is what the generator takes, in events per second.
+const maxRate = 1e7
+
 func simulateCommand(std stdio) *cobra.Command {
 	var f simulateFlags
 	names := make([]string, 0, 8)
@@ -51,6 +54,9 @@ func simulateCommand(std stdio) *cobra.Command {
 	c.RunE = action(func(ctx context.Context) error {
 		if (f.out == "") == (f.brokers == "") {
 			return usage(errors.New("give either --out FILE or --brokers ADDR"))
+		}
+		if f.opt.Duration <= 0 || f.opt.Rate <= 0 || f.opt.Rate > maxRate {
+			return usage(fmt.Errorf("--duration and --rate must be above zero, and the rate at most %g", maxRate))
 		}
 		switch {
 		case *start != "":
