@@ -82,6 +82,13 @@ func classify(err error) failure {
 	return failureUnknown
 }
 
+// NoDatabase reports whether err says that the database is not there, as before
+// the first run.
+func NoDatabase(err error) bool {
+	code, answered := serverCode(err)
+	return answered && code == codeUnknownDatabase
+}
+
 // advice is what a person can do about err; empty when nothing in particular.
 func advice(err error) string {
 	code, answered := serverCode(err)

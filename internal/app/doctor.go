@@ -171,6 +171,11 @@ func (d *doctor) clickhouse(ctx context.Context) {
 	}
 	defer func() { _ = s.Close() }()
 	info, err := s.Info(ctx)
+	if store.NoDatabase(err) {
+		d.say(DoctorWarn, "clickhouse", "%s answers; database %s will be created by the first run, if user %s may", strings.Join(d.cfg.Store.Addrs, ", "),
+			d.cfg.Store.Database, d.cfg.Store.Username)
+		return
+	}
 	if err != nil {
 		d.say(DoctorFail, "clickhouse", "%s: %v", strings.Join(d.cfg.Store.Addrs, ", "), err)
 		return
