@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 )
@@ -165,7 +166,7 @@ func (c *Client) EnsureTopics(ctx context.Context) error {
 		if err := c.create(ctx, create); err != nil {
 			return err
 		}
-		if infos, err = c.CheckTopics(ctx, names); err != nil {
+		if infos, err = c.awaitTopics(ctx, names); err != nil {
 			return err
 		}
 	}
@@ -174,6 +175,28 @@ func (c *Client) EnsureTopics(ctx context.Context) error {
 		errs = append(errs, t.check(infos[i])...)
 	}
 	return errors.Join(errs...)
+}
+
+// createdWithin bounds how long a new topic may take to show.
+const createdWithin = 10 * time.Second
+
+// awaitTopics is CheckTopics for topics that were made just now, by us or by
+// another daemon at the same moment: a broker answers before it shows them.
+func (c *Client) awaitTopics(ctx context.Context, names []string) ([]TopicInfo, error) {
+	for deadline := time.Now().Add(createdWithin); ; {
+		infos, err := c.CheckTopics(ctx, names)
+		missing := slices.ContainsFunc(infos, func(t TopicInfo) bool {
+			return !t.Exists || errors.Is(t.SettingsErr, kafkago.UnknownTopicOrPartition)
+		})
+		if err != nil || !missing || time.Now().After(deadline) {
+			return infos, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 func (c *Client) topicConfig(t ownTopic) kafkago.TopicConfig {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/devstack"
@@ -80,6 +81,25 @@ func TestEnsureTopics(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "has 2 partitions and must have 1") ||
 			!strings.Contains(err.Error(), "--topic "+wrong+" --add-config") || !strings.Contains(err.Error(), "retention.ms=-1") {
 			t.Errorf("got %v, want both faults with the fix", err)
+		}
+	})
+}
+
+// Daemons that start together all ask for the topics; each has to wait until
+// those that another one made are there.
+func TestEnsureTopicsTogether(t *testing.T) {
+	t.Parallel()
+	devstacktest.Brokers(t, func(t *testing.T, addr string) {
+		name := devstacktest.Name(t)
+		var g errgroup.Group
+		for range 5 {
+			c := testClient(t, addr, func(c *Config) {
+				c.Topics = TopicConfig{Quarantine: name + "-q", Journal: name + "-j", Control: name + "-c"}
+			})
+			g.Go(func() error { return c.EnsureTopics(t.Context()) })
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
 		}
 	})
 }
