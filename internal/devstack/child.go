@@ -170,15 +170,6 @@ func (p *process) kill() {
 	<-p.done
 }
 
-func (p *process) exited() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // describe wraps err with the last lines that the server wrote.
 func (p *process) describe(verb string, err error) error {
 	if last := p.tail.String(); last != "" {
