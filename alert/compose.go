@@ -36,7 +36,7 @@ func (m *Manager) compose(inc *incident.Incident, channel string) Message {
 	msg := Message{
 		ID: rootID(inc, channel), IncidentID: inc.ID, Channel: channel, Severity: inc.Severity,
 		Title:    fmt.Sprintf("%s: %s (%s)", strings.ToUpper(inc.Severity.String()), kindWords(inc.Kind), inc.State),
-		Sentence: sentence(f), Facts: m.facts(inc), Resolution: f.Resolution, SQL: reproduce(f), Series: f.Series,
+		Sentence: sentence(f), Facts: m.facts(inc), Resolution: f.Resolution, SQL: reproduce(f, m.deps.Database), Series: f.Series,
 	}
 	if m.cfg.ConsoleURL != "" {
 		msg.Link = strings.TrimRight(m.cfg.ConsoleURL, "/") + "/incidents/" + url.PathEscape(inc.ID)
@@ -234,7 +234,7 @@ func (m *Manager) composeReply(inc *incident.Incident, root incident.Thread, not
 // reproduce is the query that shows the finding's events. Values that hold
 // anything but plain characters are given in hexadecimal, so that the query can
 // be copied as it is shown.
-func reproduce(f *finding.Finding) string {
+func reproduce(f *finding.Finding, database string) string {
 	var where []string
 	cond := func(field, value string) {
 		if fd, ok := event.ParseField(field); ok && value != "" && value != incident.Many {
@@ -256,7 +256,7 @@ func reproduce(f *finding.Finding) string {
 	end := max(f.Last, f.Fired, f.First)
 	begin := min(f.First, end.Add(-time.Duration(f.Window)))
 	where = append(where, fmt.Sprintf("ts BETWEEN '%s' AND '%s'", sqlTime(begin), sqlTime(end)))
-	return "SELECT * FROM keysentry.events FINAL\nWHERE " + strings.Join(where, "\n  AND ") + "\nORDER BY ts"
+	return "SELECT * FROM " + database + ".events FINAL\nWHERE " + strings.Join(where, "\n  AND ") + "\nORDER BY ts"
 }
 
 func sqlTime(t event.Instant) string { return t.Time().Format("2006-01-02 15:04:05.999999999") }

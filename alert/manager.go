@@ -22,10 +22,13 @@ type Deps struct {
 	// Positions may be nil.
 	Positions Positions
 	// Routes says which channel gets which severity; nil means DefaultRoutes.
-	Routes  Routes
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Metrics *metrics.Registry
+	Routes Routes
+	// Database is where the events are, for the queries that messages show; empty
+	// means keysentry.
+	Database string
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Metrics  *metrics.Registry
 }
 
 // Manager is the one who journals findings, tells people and takes decisions.
@@ -64,6 +67,9 @@ func New(cfg Config, deps Deps) (*Manager, error) {
 		return nil, errors.New("alert: a journal is needed")
 	case deps.Now == nil:
 		return nil, errors.New("alert: a clock is needed")
+	}
+	if deps.Database == "" {
+		deps.Database = "keysentry"
 	}
 	if deps.Routes == nil {
 		deps.Routes = DefaultRoutes()

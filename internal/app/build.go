@@ -142,7 +142,7 @@ func (a *App) buildResponse() error {
 	}
 	var err error
 	a.manager, err = alert.New(a.cfg.Alert, alert.Deps{
-		Journal: a.journal, Notifier: notifier, Positions: positions{a}, Routes: routes, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
+		Journal: a.journal, Notifier: notifier, Positions: positions{a}, Routes: routes, Database: a.cfg.Store.Database, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {
 		return operator("alert", err)
