@@ -15,8 +15,8 @@ const balancerName = "keysentry-single-v1"
 
 // userData is what a member tells the others when it joins.
 type userData struct {
-	// Epoch is the offset of the member's took_over record in the journal; 0 for a
-	// member that never led.
+	// Epoch is one more than the offset of the member's took_over record in the
+	// journal, whose first offset is 0; 0 for a member that never led.
 	Epoch int64 `json:"epoch"`
 }
 

@@ -58,7 +58,7 @@ type Group struct {
 	opts   GroupOptions
 	log    *slog.Logger
 	met    *groupMetrics
-	epoch  atomic.Int64
+	epoch  atomic.Int64 // as in userData
 	last   held
 	aside  sync.WaitGroup // leaving in the name of lost members
 }
@@ -80,7 +80,7 @@ func NewGroup(c *Client, opts GroupOptions) (*Group, error) {
 
 // SetEpoch makes the next joins carry the epoch of this member's takeover, which
 // keeps the partitions here when others join.
-func (g *Group) SetEpoch(epoch int64) { g.epoch.Store(epoch) }
+func (g *Group) SetEpoch(epoch int64) { g.epoch.Store(epoch + 1) }
 
 // Run joins the group and calls handler for each generation until ctx ends, then
 // leaves, so that a standby takes over at once. It returns nil then, or the
