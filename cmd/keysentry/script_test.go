@@ -124,6 +124,9 @@ func parses(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text := ts.ReadFile("stdout")
 	lines := []string{text}
+	if args[0] == "ndjson" && text == "" {
+		return
+	}
 	if args[0] == "ndjson" {
 		lines = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	}
