@@ -15,7 +15,7 @@ var layers = []struct {
 	{"3 domain", []string{"ingest", "detect", "detect/posture", "alert", "alert/playbook"}},
 	{"4 adapters", []string{
 		"ingest/kafka", "store", "alert/slack", "alert/journal/kafka", "alert/playbook/action/encfile", "alert/playbook/action/simulated",
-		"detect/posture/check", "rules/ruletest", "rules/eval", "internal/console",
+		"detect/posture/check", "detect/backtest", "rules/ruletest", "rules/eval", "internal/console",
 		"internal/devstack", "internal/simulate/platform",
 	}},
 	{"4b test doubles", []string{"alert/playbook/playbooktest", "alert/slack/slacktest", "internal/devstack/devstacktest"}},

@@ -1,0 +1,282 @@
+package backtest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/rules"
+)
+
+// Querier asks ClickHouse; the statement is read-only. params are server-side
+// parameters.
+type Querier interface {
+	Query(ctx context.Context, sql string, params map[string]string) (Rows, error)
+}
+
+// Rows is an answer, read row by row and closed by the reader.
+type Rows interface {
+	Next() bool
+	Values() ([]any, error)
+	Err() error
+	Close() error
+}
+
+// Config of a backtest.
+type Config struct {
+	// From and To bound the effective time: [From, To).
+	From, To event.Instant
+	// Slice is how much time one query covers.
+	Slice time.Duration
+	// Windows bounds the correlator; its Lateness and Standalone are taken as the
+	// daemon would set them.
+	Windows correlate.Config
+	// Cost measures the predicate of every rule by itself, with one more query
+	// per rule over the last slice.
+	Cost bool
+}
+
+// DefaultConfig reads a day at a time.
+func DefaultConfig() Config {
+	return Config{Slice: 24 * time.Hour, Windows: correlate.DefaultConfig()}
+}
+
+// Validate reports every fault, each beginning with the field.
+func (c Config) Validate() []error {
+	var errs []error
+	if c.From <= 0 {
+		errs = append(errs, errors.New("from: give a time"))
+	}
+	if c.To <= c.From {
+		errs = append(errs, errors.New("to: must be after from"))
+	}
+	if c.Slice < time.Minute {
+		errs = append(errs, errors.New("slice: must be at least 1m"))
+	}
+	for _, err := range c.Windows.Validate() {
+		errs = append(errs, fmt.Errorf("windows.%w", err))
+	}
+	return errs
+}
+
+// Deps is what a backtest needs from outside.
+type Deps struct {
+	Rules *rules.Set
+	Store Querier
+	// Now measures costs.
+	Now func() time.Time
+	// Progress, when set, is called after every slice.
+	Progress func(Progress)
+	// Finding, when set, is called for every finding of the range, once its
+	// episode is over or the range is.
+	Finding func(Finding)
+}
+
+// Progress says how far a backtest is.
+type Progress struct {
+	At   event.Instant // everything before is done
+	Done float64       // part of the whole, 0 to 1
+	Rows uint64        // events that matched, so far
+}
+
+// Finding is one finding that would have fired.
+type Finding struct {
+	Meta        *rules.Meta
+	Group       []finding.Pair
+	First, Last event.Instant // first and last satisfying time
+	Fired       event.Instant
+	Count       uint64
+	Value       float64
+	Refs        []event.Ref
+}
+
+// run is the state of one backtest.
+type run struct {
+	cfg  Config
+	deps Deps
+
+	plan    *plan
+	corr    *correlate.Correlator
+	matcher *rules.Matcher
+
+	from    event.Instant // of the events that fill the windows
+	rows    uint64
+	matches []uint64 // by place in Set.Rules, of the range
+	open    map[string]*episode
+	order   uint64
+	tally   map[*rules.Meta]*tally
+	fired   []correlate.Firing
+	events  uint64
+	server  time.Duration
+	local   time.Duration
+}
+
+// episode is a finding whose end is not known.
+type episode struct {
+	Finding
+	order uint64
+}
+
+// tally counts the findings of one rule.
+type tally struct {
+	findings uint64
+	groups   map[string]struct{}
+}
+
+// Run judges the stored events of the range.
+func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
+	if errs := cfg.Validate(); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if deps.Rules == nil || deps.Store == nil || deps.Now == nil {
+		return nil, errors.New("backtest: rules, store and clock are required")
+	}
+	cfg.Windows.Standalone = true
+	r := &run{cfg: cfg, deps: deps, corr: correlate.New(deps.Rules, cfg.Windows), matcher: rules.NewMatcher(deps.Rules.Program()),
+		matches: make([]uint64, len(deps.Rules.Rules)), open: map[string]*episode{}, tally: map[*rules.Meta]*tally{}}
+	r.plan = newPlan(deps.Rules)
+	if n := len(r.plan.heads); n > maxQueries {
+		return nil, fmt.Errorf("the rules need %d queries at a time, and %d are possible: give fewer rules", n, maxQueries)
+	}
+	r.from = max(cfg.From.Add(-2*r.corr.Lookback()), 1)
+	for at := r.from; at < cfg.To; {
+		next := min(at.Add(cfg.Slice), cfg.To)
+		if at < cfg.From {
+			next = min(next, cfg.From)
+		}
+		if err := r.slice(ctx, at, next); err != nil {
+			return nil, fmt.Errorf("events from %s to %s: %w", at, next, err)
+		}
+		at = next
+		if deps.Progress != nil {
+			deps.Progress(Progress{At: at, Done: float64(at-r.from) / float64(cfg.To-r.from), Rows: r.rows})
+		}
+	}
+	r.fired = r.corr.Advance(cfg.To, r.fired[:0])
+	r.take()
+	r.settleAll()
+	rep := r.report()
+	if cfg.Cost {
+		if err := r.cost(ctx, rep); err != nil {
+			return nil, fmt.Errorf("measure the cost of rules: %w", err)
+		}
+	}
+	return rep, nil
+}
+
+// advanceEvery is how many rows are taken in between two moves of the watermark,
+// which do not change the episodes.
+const advanceEvery = 256
+
+// slice judges the events of [from, to).
+func (r *run) slice(ctx context.Context, from, to event.Instant) error {
+	began := r.deps.Now()
+	total, err := r.count(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	if from >= r.cfg.From {
+		r.events += total
+	}
+	if total == 0 {
+		r.server += r.deps.Now().Sub(began)
+		return nil
+	}
+	m, err := r.plan.open(ctx, r.deps.Store, from, to)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	asked := r.deps.Now()
+	r.server += asked.Sub(began)
+	for n := 1; m.next(); n++ {
+		r.observe(m.row())
+		if n%advanceEvery == 0 {
+			r.advance(m.row().event.TS)
+		}
+	}
+	r.local += r.deps.Now().Sub(asked)
+	return m.err
+}
+
+func (r *run) observe(row *row) {
+	r.rows++
+	e := &row.event
+	if e.TS >= r.cfg.From {
+		for _, i := range row.hits {
+			r.matches[i]++
+		}
+	}
+	r.matcher.Read(e)
+	r.fired = r.corr.Observe(correlate.Input{Matched: row.hits, Values: r.matcher, Event: e, TS: e.TS, Ref: e.Ref}, r.fired[:0])
+	r.take()
+}
+
+// advance moves the watermark as the daemon would, and lets go of the episodes
+// that are over.
+func (r *run) advance(ts event.Instant) {
+	r.fired = r.corr.Advance(ts.Add(-r.cfg.Windows.Lateness), r.fired[:0])
+	r.take()
+}
+
+// take notes what fired and how episodes went on.
+func (r *run) take() {
+	for i := range r.fired {
+		f := &r.fired[i]
+		if f.Repeat {
+			continue
+		}
+		r.order++
+		r.open[f.ID] = &episode{order: r.order, Finding: Finding{Meta: f.Meta(), Group: f.Group, First: f.First, Last: f.Last, Fired: f.Fired,
+			Count: f.Count, Value: f.Value, Refs: f.Refs}}
+	}
+	for _, u := range r.corr.TakeUpdates() {
+		ep := r.open[u.ID]
+		if ep == nil {
+			continue
+		}
+		ep.First, ep.Last, ep.Count = u.First, u.Last, u.Count
+		if u.Closed {
+			delete(r.open, u.ID)
+			r.settle(ep)
+		}
+	}
+}
+
+// settleAll counts the episodes that the range ends in, in the order in which
+// they fired.
+func (r *run) settleAll() {
+	eps := slices.Collect(maps.Values(r.open))
+	clear(r.open)
+	slices.SortFunc(eps, func(a, b *episode) int { return cmp.Compare(a.order, b.order) })
+	for _, ep := range eps {
+		r.settle(ep)
+	}
+}
+
+// settle counts a finding, if it belongs to the range.
+func (r *run) settle(ep *episode) {
+	if ep.First < r.cfg.From || ep.First >= r.cfg.To {
+		return
+	}
+	t := r.tally[ep.Meta]
+	if t == nil {
+		t = &tally{groups: map[string]struct{}{}}
+		r.tally[ep.Meta] = t
+	}
+	t.findings++
+	t.groups[fmt.Sprintf("%q", ep.Group)] = struct{}{}
+	if r.deps.Finding != nil {
+		r.deps.Finding(ep.Finding)
+	}
+}
+
+func perDay(n uint64, days float64) float64 { return math.Round(float64(n)/days*1000) / 1000 }
