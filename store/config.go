@@ -21,7 +21,7 @@ type Config struct {
 	// Cluster names the cluster of the server's configuration; empty means one
 	// server. It decides the engines, so it cannot be changed later.
 	Cluster string `yaml:"cluster,omitempty"`
-	// TTLDays is how long events, quarantine, matches and rollups are kept,
+	// TTLDays is how long events, quarantine and rollups are kept,
 	// counted from the day they were stored.
 	TTLDays     int           `yaml:"ttl_days"`
 	DialTimeout time.Duration `yaml:"dial_timeout"`

@@ -213,7 +213,7 @@ func TestAnalystMayOnlyRead(t *testing.T) {
 		t.Fatal("an analyst cannot read:", err)
 	}
 	_ = rows.Close()
-	for _, q := range []string{"INSERT INTO first_seen (rule_id) VALUES ('x')", "DROP TABLE events", "ALTER TABLE events DELETE WHERE 1", "SELECT * FROM system.users"} {
+	for _, q := range []string{"INSERT INTO clock_offsets (host) VALUES ('x')", "DROP TABLE events", "ALTER TABLE events DELETE WHERE 1", "SELECT * FROM system.users"} {
 		if err := analyst.conn.Exec(t.Context(), q); err == nil {
 			t.Errorf("an analyst may %s", q)
 		}

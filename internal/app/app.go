@@ -187,6 +187,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(0, middle, "episodes", a.keepEpisodes)
 	start(0, middle, "registries", a.keepRegistries)
 	start(0, middle, "own keys", a.knowOwnKeys)
+	start(0, middle, "clock offsets", a.keepClockOffsets)
 	start(0, middle, "strays", a.reportStrays)
 
 	a.log.Info("running", "version", a.opts.Version, "url", a.URL())

@@ -218,18 +218,21 @@ GROUP BY run_id
 COMMENT 'Runs of playbooks with their last state';
 
 {{view "v_coverage"}} AS
-SELECT network, host, minute, sum(expected) AS expected_events, sum(received) AS received_events,
-    if(expected_events = 0, NULL, round(100 * received_events / expected_events, 3)) AS received_percent
-FROM coverage FINAL
-GROUP BY network, host, minute
+SELECT network, host, boot, toStartOfHour(observed_at) AS hour,
+    toUInt64(max(seq) - min(seq) + 1) AS expected_events,
+    uniqExact(seq) AS received_events,
+    round(100 * received_events / expected_events, 3) AS received_percent
+FROM events FINAL
+WHERE seq > 0 AND boot != ''
+GROUP BY network, host, boot, hour
 SETTINGS do_not_merge_across_partitions_select_final = 1
-COMMENT 'Share of the expected events that each minute really holds, per host';
+COMMENT 'Share of the events that a host numbered in an hour that really came; what is missing at the ends of an hour cannot be seen here';
 
 {{view "v_clock_offsets"}} AS
-SELECT network, host, minute, offset_seconds, error_seconds, drift_seconds_per_hour, anchored, samples
+SELECT host, topic, partition, minute, offset_seconds, error_seconds, drift_seconds_per_hour, anchored, confident, samples
 FROM clock_offsets FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1
-COMMENT 'Clock offset per host and minute';
+COMMENT 'Clock offset per host, partition and minute';
 
 {{view "v_ingest"}} AS
 SELECT

@@ -91,86 +91,29 @@ COMMENT 'Records that could not be taken as events. Read it with FINAL, or throu
 CREATE TABLE IF NOT EXISTS quarantine ON CLUSTER 'main' AS quarantine_local
 ENGINE = Distributed('main', 'keysentry', 'quarantine_local', cityHash64(topic, partition, offset));
 
-CREATE TABLE IF NOT EXISTS matches_local ON CLUSTER 'main'
-(
-    rule_id     LowCardinality(String) COMMENT 'Rule that matched',
-    ts          DateTime64(9, 'UTC') COMMENT 'Effective time of the event',
-    network     LowCardinality(String) COMMENT 'Tenant of the platform',
-    topic       LowCardinality(String) COMMENT 'Kafka topic of the event',
-    partition   Int32 COMMENT 'Kafka partition of the event',
-    offset      Int64 COMMENT 'Kafka offset of the event',
-    idx         Int32 COMMENT 'Place inside the message',
-    observed_at DateTime64(9, 'UTC') COMMENT 'Append time of the event',
-    stored_at   DateTime('UTC') DEFAULT now() COMMENT 'When ClickHouse stored the row'
-)
-ENGINE = ReplicatedReplacingMergeTree
-PARTITION BY toYYYYMM(observed_at)
-ORDER BY (rule_id, observed_at, topic, partition, offset, idx)
-TTL stored_at + toIntervalDay(400)
-SETTINGS ttl_only_drop_parts = 1, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-COMMENT 'One row per event that satisfied a detection rule';
-
-CREATE TABLE IF NOT EXISTS matches ON CLUSTER 'main' AS matches_local
-ENGINE = Distributed('main', 'keysentry', 'matches_local', cityHash64(topic, partition, offset));
-
 CREATE TABLE IF NOT EXISTS clock_offsets_local ON CLUSTER 'main'
 (
     host           LowCardinality(String) COMMENT 'Host whose clock it is',
-    network        LowCardinality(String) COMMENT 'Tenant of the platform',
-    minute         DateTime('UTC') COMMENT 'Minute of observed_at that the estimate closes',
+    topic          LowCardinality(String) COMMENT 'Kafka topic whose records the estimate rests on',
+    partition      Int32 COMMENT 'Kafka partition of those records',
+    minute         DateTime('UTC') COMMENT 'End of the last minute of observed_at that went in',
     offset_seconds Float64 COMMENT 'Host clock minus broker clock; positive is fast',
     error_seconds  Float64 COMMENT 'Half width of the estimate',
     drift_seconds_per_hour Float64 COMMENT 'Slope of the offset',
-    anchored       Bool COMMENT 'True when a heartbeat''s own figure confirms it; otherwise slow may also be delay',
-    samples        UInt32 COMMENT 'Events behind the estimate',
+    anchored       Bool COMMENT 'True when a heartbeat''s own figure is behind it; otherwise slow may also be delay',
+    confident      Bool COMMENT 'True when the offset corrects times and explains refusals',
+    samples        UInt64 COMMENT 'Records behind the estimate',
     computed_at    DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'Version of the row; the latest counts'
 )
 ENGINE = ReplicatedReplacingMergeTree(computed_at)
 PARTITION BY toYYYYMM(minute)
-ORDER BY (network, host, minute)
+ORDER BY (host, topic, partition, minute)
 TTL minute + toIntervalDay(400)
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-COMMENT 'Estimated clock offset per host and minute';
+COMMENT 'Estimated clock offset per host, partition and minute';
 
 CREATE TABLE IF NOT EXISTS clock_offsets ON CLUSTER 'main' AS clock_offsets_local
-ENGINE = Distributed('main', 'keysentry', 'clock_offsets_local', cityHash64(network, host));
-
-CREATE TABLE IF NOT EXISTS coverage_local ON CLUSTER 'main'
-(
-    network     LowCardinality(String) COMMENT 'Tenant of the platform',
-    host        LowCardinality(String) COMMENT 'Host that numbers its events',
-    boot        LowCardinality(String) COMMENT 'Process start that the numbers belong to',
-    minute      DateTime('UTC') COMMENT 'Minute of observed_at',
-    expected    UInt64 COMMENT 'Events that the running numbers say there were',
-    received    UInt64 COMMENT 'Events that arrived',
-    computed_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'Version of the row; the latest counts'
-)
-ENGINE = ReplicatedReplacingMergeTree(computed_at)
-PARTITION BY toYYYYMM(minute)
-ORDER BY (network, host, boot, minute)
-TTL minute + toIntervalDay(400)
-SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-COMMENT 'How much of the expected data each minute really holds';
-
-CREATE TABLE IF NOT EXISTS coverage ON CLUSTER 'main' AS coverage_local
-ENGINE = Distributed('main', 'keysentry', 'coverage_local', cityHash64(network, host));
-
-CREATE TABLE IF NOT EXISTS first_seen_local ON CLUSTER 'main'
-(
-    rule_id     LowCardinality(String) COMMENT 'Rule that keeps the set',
-    group_key   String COMMENT 'Values of the rule''s group-by fields, as a JSON array',
-    value       String COMMENT 'Value that was seen',
-    first       DateTime64(9, 'UTC') COMMENT 'Effective time of its first sighting',
-    last        DateTime64(9, 'UTC') COMMENT 'Effective time of its latest sighting',
-    updated_at  DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'Version of the row; the latest counts'
-)
-ENGINE = ReplicatedReplacingMergeTree(updated_at)
-ORDER BY (rule_id, group_key, value)
-SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-COMMENT 'Values that a first_seen rule has met, so that a restart does not take them for new';
-
-CREATE TABLE IF NOT EXISTS first_seen ON CLUSTER 'main' AS first_seen_local
-ENGINE = Distributed('main', 'keysentry', 'first_seen_local', cityHash64(rule_id, group_key, value));
+ENGINE = Distributed('main', 'keysentry', 'clock_offsets_local', cityHash64(host));
 
 CREATE TABLE IF NOT EXISTS journal_local ON CLUSTER 'main'
 (
@@ -594,18 +537,21 @@ GROUP BY run_id
 COMMENT 'Runs of playbooks with their last state';
 
 CREATE OR REPLACE VIEW v_coverage ON CLUSTER 'main' AS
-SELECT network, host, minute, sum(expected) AS expected_events, sum(received) AS received_events,
-    if(expected_events = 0, NULL, round(100 * received_events / expected_events, 3)) AS received_percent
-FROM coverage FINAL
-GROUP BY network, host, minute
+SELECT network, host, boot, toStartOfHour(observed_at) AS hour,
+    toUInt64(max(seq) - min(seq) + 1) AS expected_events,
+    uniqExact(seq) AS received_events,
+    round(100 * received_events / expected_events, 3) AS received_percent
+FROM events FINAL
+WHERE seq > 0 AND boot != ''
+GROUP BY network, host, boot, hour
 SETTINGS do_not_merge_across_partitions_select_final = 1
-COMMENT 'Share of the expected events that each minute really holds, per host';
+COMMENT 'Share of the events that a host numbered in an hour that really came; what is missing at the ends of an hour cannot be seen here';
 
 CREATE OR REPLACE VIEW v_clock_offsets ON CLUSTER 'main' AS
-SELECT network, host, minute, offset_seconds, error_seconds, drift_seconds_per_hour, anchored, samples
+SELECT host, topic, partition, minute, offset_seconds, error_seconds, drift_seconds_per_hour, anchored, confident, samples
 FROM clock_offsets FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1
-COMMENT 'Clock offset per host and minute';
+COMMENT 'Clock offset per host, partition and minute';
 
 CREATE OR REPLACE VIEW v_ingest ON CLUSTER 'main' AS
 SELECT
