@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -164,19 +165,7 @@ func runDecision(std stdio, d daemonFlags, verb, short, act string) *cobra.Comma
 	reason := c.Flags().String("reason", "", "why")
 	plan := c.Flags().String("plan", "", "the `HASH` of the plan that you read; default: the present one")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		client, err := d.client()
-		if err != nil {
-			return err
-		}
-		run, err := client.Run(c.Context(), args[0])
-		if err != nil {
-			return err
-		}
-		hash := run.PlanHash
-		if *plan != "" {
-			hash = *plan
-		}
-		return decide(c.Context(), std, d, journal.Decision{Action: act, RunID: run.ID, IncidentID: run.IncidentID, PlanHash: hash, Reason: *reason})
+		return decideRun(c.Context(), std, d, args[0], journal.Decision{Action: act, PlanHash: *plan, Reason: *reason})
 	}
 	return c
 }
@@ -188,16 +177,21 @@ func chooseCommand(std stdio, d daemonFlags) *cobra.Command {
 	}
 	reason := c.Flags().String("reason", "", "why")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		client, err := d.client()
-		if err != nil {
-			return err
-		}
-		run, err := client.Run(c.Context(), args[0])
-		if err != nil {
-			return err
-		}
-		return decide(c.Context(), std, d, journal.Decision{Action: journal.ActionChoose, RunID: run.ID, IncidentID: run.IncidentID,
-			PlanHash: run.PlanHash, Choice: args[1], Reason: *reason})
+		return decideRun(c.Context(), std, d, args[0], journal.Decision{Action: journal.ActionChoose, Choice: args[1], Reason: *reason})
 	}
 	return c
+}
+
+// decideRun looks the run up and sends a decision about it.
+func decideRun(ctx context.Context, std stdio, d daemonFlags, id string, dec journal.Decision) error {
+	client, err := d.client()
+	if err != nil {
+		return err
+	}
+	run, err := client.Run(ctx, id)
+	if err != nil {
+		return err
+	}
+	dec.RunID, dec.IncidentID, dec.PlanHash = run.ID, run.IncidentID, cmp.Or(dec.PlanHash, run.PlanHash)
+	return decide(ctx, std, d, dec)
 }
