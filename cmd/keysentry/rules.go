@@ -27,7 +27,7 @@ import (
 func rulesCommand(std stdio) *cobra.Command {
 	c := group("rules", "Check, test, evaluate, explain and list rules", `Work with rules: Sigma documents with a few marked extensions. Without paths the
 shipped rules are meant. docs/reference/rules.md describes the language.`)
-	c.AddCommand(rulesLintCommand(std), rulesTestCommand(std), rulesEvalCommand(std), rulesExplainCommand(std), rulesListCommand(std))
+	c.AddCommand(rulesLintCommand(std), rulesTestCommand(std), rulesEvalCommand(std), rulesExplainCommand(std), rulesSQLCommand(std), rulesBacktestCommand(std), rulesListCommand(std))
 	return c
 }
 
