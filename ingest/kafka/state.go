@@ -12,7 +12,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/kafkawire"
@@ -27,9 +26,13 @@ const (
 	maxState   = 256 << 20 // when unpacked
 )
 
+// numSlots: the former head's slot, that of a head whose writing failed and which
+// may be there all the same, and one to write to.
+const numSlots = 3
+
 // stateHead is the record that makes a state valid. The chunks of a state are
-// written to the slot that the state before did not use, and the head last, so
-// that a crash in between leaves the former state whole.
+// written to a slot that no head names, and the head last, so that a crash or an
+// error in between leaves the former state whole.
 type stateHead struct {
 	Slot   int           `json:"slot"`
 	Chunks int           `json:"chunks"`
@@ -53,11 +56,13 @@ func (c *Control) SaveState(ctx context.Context, name string, data []byte, now e
 		return fmt.Errorf("pack state: %w", err)
 	}
 	sum := sha256.Sum256(packed.Bytes())
-	c.slot = 1 - c.slot
-	head := stateHead{Slot: c.slot, SHA256: hex.EncodeToString(sum[:]), At: now}
+	c.mu.Lock()
+	slot := (c.slots[name] + 1) % numSlots
+	c.mu.Unlock()
+	head := stateHead{Slot: slot, SHA256: hex.EncodeToString(sum[:]), At: now}
 	for b := packed.Bytes(); len(b) > 0; head.Chunks++ {
 		n := min(len(b), stateChunk)
-		m := kafkawire.Message{Time: now, Key: stateKey(name, head.Slot, head.Chunks), Value: b[:n]}
+		m := kafkawire.Message{Time: now, Key: stateKey(name, slot, head.Chunks), Value: b[:n]}
 		if _, err := c.client.send(ctx, c.topic, 0, []kafkawire.Message{m}); err != nil {
 			return fmt.Errorf("save state: %w", err)
 		}
@@ -68,10 +73,19 @@ func (c *Control) SaveState(ctx context.Context, name string, data []byte, now e
 		return fmt.Errorf("encode state: %w", err)
 	}
 	m := kafkawire.Message{Time: now, Key: []byte(statePrefix + name), Value: value}
-	if _, err := c.client.send(ctx, c.topic, 0, []kafkawire.Message{m}); err != nil {
+	_, err = c.client.send(ctx, c.topic, 0, []kafkawire.Message{m})
+	c.used(name, slot) // after an error the head may have been written all the same
+	if err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
 	return nil
+}
+
+// used notes that a head may name the slot.
+func (c *Control) used(name string, slot int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slots[name] = slot
 }
 
 func stateKey(name string, slot, chunk int) []byte {
@@ -81,26 +95,13 @@ func stateKey(name string, slot, chunk int) []byte {
 // LoadState reads what SaveState kept last, or says ErrNoState.
 func (c *Control) LoadState(ctx context.Context, name string) ([]byte, error) {
 	records := map[string][]byte{}
-	next, end, err := c.client.wire.Bounds(ctx, c.topic, 0)
+	err := c.scan(ctx, func(r *kafkawire.Record) {
+		if strings.HasPrefix(string(r.Key), statePrefix+name) {
+			records[string(r.Key)] = bytes.Clone(r.Value)
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("load state: %w", err)
-	}
-	for next < end {
-		res, err := c.client.wire.Fetch(ctx, kafkawire.FetchRequest{
-			Topic: c.topic, Offset: next, MinBytes: 1, MaxBytes: c.client.cfg.Fetch.MaxBytes, MaxWait: 100 * time.Millisecond,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("load state: %w", err)
-		}
-		dec := c.client.decoder.Decode(res, next, func(r *kafkawire.Record) {
-			if strings.HasPrefix(string(r.Key), statePrefix+name) {
-				records[string(r.Key)] = bytes.Clone(r.Value)
-			}
-		})
-		if dec.Next == next && len(res.Records) > 0 {
-			return nil, fmt.Errorf("load state: %w at offset %d", errStuck, next)
-		}
-		next = dec.Next
 	}
 	return c.assemble(name, records)
 }
@@ -114,7 +115,7 @@ func (c *Control) assemble(name string, records map[string][]byte) ([]byte, erro
 	if err := json.Unmarshal(value, &head); err != nil {
 		return nil, fmt.Errorf("%w: its head is unreadable", ErrNoState)
 	}
-	c.slot = head.Slot
+	c.used(name, head.Slot)
 	var packed []byte
 	for i := range head.Chunks {
 		packed = append(packed, records[string(stateKey(name, head.Slot, i))]...)

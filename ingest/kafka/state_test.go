@@ -41,14 +41,28 @@ func TestState(t *testing.T) {
 			}
 		}
 		// A crash after the chunks and before the head leaves the former state.
-		if err := c.wireSend(ctx, topic, stateKey("engine", 1-ctl.slot, 0), []byte("half")); err != nil {
+		if err := c.wireSend(ctx, topic, stateKey("engine", (ctl.slots["engine"]+1)%numSlots, 0), []byte("half")); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := NewControl(c).LoadState(ctx, "engine"); err != nil || string(got) != "last" {
 			t.Errorf("got %q, %v after half a save, want the former state", got, err)
 		}
+		// Neither do saves that fail.
+		for range 2 {
+			failed, stop := context.WithCancel(ctx)
+			stop()
+			if err := ctl.SaveState(failed, "engine", []byte("lost"), now); err == nil {
+				t.Fatal("a save without time succeeded")
+			}
+		}
+		if err := c.wireSend(ctx, topic, stateKey("engine", (ctl.slots["engine"]+1)%numSlots, 0), []byte("half")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := NewControl(c).LoadState(ctx, "engine"); err != nil || string(got) != "last" {
+			t.Errorf("got %q, %v after failed saves, want the former state", got, err)
+		}
 		// A damaged chunk is no state, and no panic.
-		if err := c.wireSend(ctx, topic, stateKey("engine", ctl.slot, 0), []byte("damaged")); err != nil {
+		if err := c.wireSend(ctx, topic, stateKey("engine", ctl.slots["engine"], 0), []byte("damaged")); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := NewControl(c).LoadState(ctx, "engine"); !errors.Is(err, ErrNoState) {
