@@ -41,15 +41,24 @@ func (m *Manager) compose(inc *incident.Incident, channel string) Message {
 	if m.cfg.ConsoleURL != "" {
 		msg.Link = strings.TrimRight(m.cfg.ConsoleURL, "/") + "/incidents/" + url.PathEscape(inc.ID)
 	}
-	var run *incident.Run
-	if n := len(inc.Runs); n > 0 {
-		run, _ = m.set.Run(inc.Runs[n-1])
-	}
+	run := m.shownRun(inc)
 	if run != nil {
 		msg.Plan = m.planBox(run)
 	}
 	msg.Buttons = buttons(inc, run)
 	return msg
+}
+
+// shownRun is the incident's last run, nil without one. A dry run is shown only
+// where there is no other: it must not hide a plan that waits.
+func (m *Manager) shownRun(inc *incident.Incident) *incident.Run {
+	var shown *incident.Run
+	for _, id := range inc.Runs {
+		if run, ok := m.set.Run(id); ok && (shown == nil || shown.DryRun || !run.DryRun) {
+			shown = run
+		}
+	}
+	return shown
 }
 
 func sentence(f *finding.Finding) string {

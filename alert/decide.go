@@ -30,7 +30,7 @@ const (
 // means that nothing is known to be recorded: the same decision may be sent
 // again.
 func (m *Manager) Decide(ctx context.Context, d journal.Decision) (journal.Decision, error) {
-	if d.ID == "" {
+	if d.ID == "" || len(d.ID) > maxField {
 		return d, ErrNoDecisionID
 	}
 	release, err := m.acquire(ctx)
@@ -193,15 +193,39 @@ func (m *Manager) refuseRun(d *journal.Decision, run *incident.Run, now event.In
 			return "a reason is needed to deny a plan against a key compromise"
 		}
 	case journal.ActionChoose:
-		if !run.Acting() {
-			return "the run does not wait for a choice"
+		return refuseChoice(d, run)
+	case journal.ActionResume:
+		if run.StoppedBy == "" && !slices.Contains([]string{"stopped", "failed", "unknown"}, run.State) {
+			return "there is nothing to resume: the run is " + run.State
 		}
-		if !slices.Contains([]string{"extend", "revoke_now", "back_out"}, d.Choice) {
-			return "a choice is needed: extend, revoke_now or back_out"
-		}
-		if d.Choice == "extend" && d.Reason == "" {
-			return "a reason is needed to extend the overlap"
-		}
+	}
+	return ""
+}
+
+const (
+	choiceExtend    = "extend"
+	choiceRevokeNow = "revoke_now"
+	choiceBackOut   = "back_out"
+)
+
+func choices() []string { return []string{choiceExtend, choiceRevokeNow, choiceBackOut} }
+
+// refuseChoice holds a choice to what the run can still do with it, so that
+// nobody is told that a choice was taken which then has no effect.
+func refuseChoice(d *journal.Decision, run *incident.Run) string {
+	switch {
+	case !run.Acting():
+		return "the run does not wait for a choice"
+	case !slices.Contains(choices(), d.Choice):
+		return "a choice is needed: extend, revoke_now or back_out"
+	case d.Choice == choiceExtend && d.Reason == "":
+		return "a reason is needed to extend the overlap"
+	case d.Choice == choiceExtend && run.State != "overlap" && run.State != "overdue":
+		return "there is no overlap to extend: the run is " + run.State
+	case d.Choice == choiceExtend && run.Extended:
+		return "the overlap was extended once already"
+	case d.Choice == choiceRevokeNow && run.State != "overdue":
+		return "the overlap is not overdue: the run is " + run.State
 	}
 	return ""
 }
@@ -222,6 +246,10 @@ func (m *Manager) refuseApproval(d *journal.Decision, run *incident.Run, now eve
 		return d.Person + " has approved already; another person is needed"
 	case run.Approvals > 1 && d.Person == run.RequestedBy:
 		return "two people are needed: who requested a plan cannot approve it"
+	case d.Choice != "" && !slices.Contains(choices(), d.Choice):
+		return "there is no such choice: use extend, revoke_now or back_out"
+	case d.Choice != "" && run.Plan.Inputs["mode"] != "compromise":
+		return "the outcome is chosen beforehand in compromise mode only"
 	}
 	return ""
 }

@@ -92,6 +92,25 @@ func TestDecideRefuses(t *testing.T) {
 		{"choose before the run acts", nothing, journal.Decision{ID: "d", Action: journal.ActionChoose, RunID: "run-1", Choice: "extend", Person: "ana"}, "does not wait"},
 		{"choose nonsense", rotate, journal.Decision{ID: "d", Action: journal.ActionChoose, RunID: "run-1", Choice: "explode", Person: "ana"}, "choice is needed"},
 		{"extend without a reason", rotate, journal.Decision{ID: "d", Action: journal.ActionChoose, RunID: "run-1", Choice: "extend", Person: "ana"}, "reason"},
+		{"revoke before the overlap is over", rotate, journal.Decision{ID: "d", Action: journal.ActionChoose, RunID: "run-1", Choice: "revoke_now", Person: "ana"}, "not overdue"},
+		{"revoke when it is over", func(r *rig, id string) {
+			rotate(r, id)
+			r.append(journal.KindRunState, journal.RunState{RunID: "run-1", State: "overdue"})
+		}, journal.Decision{ID: "d", Action: journal.ActionChoose, RunID: "run-1", Choice: "revoke_now", Person: "ana"}, ""},
+		{"extend before the overlap", rotate, journal.Decision{ID: "d", Action: journal.ActionChoose, RunID: "run-1", Choice: "extend", Reason: "x", Person: "ana"}, "no overlap"},
+		{"approve with an outcome chosen for a routine plan", nothing, journal.Decision{ID: "d", Action: journal.ActionApprove, RunID: "run-1",
+			PlanHash: "hash-1", Choice: "revoke_now", Person: "ana"}, "compromise"},
+		{"approve with an unknown outcome", nothing, journal.Decision{ID: "d", Action: journal.ActionApprove, RunID: "run-1",
+			PlanHash: "hash-1", Choice: "explode", Person: "ana"}, "choice"},
+		{"resume what is not stopped", rotate, journal.Decision{ID: "d", Action: journal.ActionResume, RunID: "run-1", Person: "ana"}, "nothing to resume"},
+		{"resume what was held", func(r *rig, id string) {
+			rotate(r, id)
+			r.append(journal.KindRunState, journal.RunState{RunID: "run-1", State: "failed"})
+		}, journal.Decision{ID: "d", Action: journal.ActionResume, RunID: "run-1", Person: "ana"}, ""},
+		{"resume what was stopped and not heard of it yet", func(r *rig, id string) {
+			rotate(r, id)
+			r.decide(journal.Decision{ID: "stop", Action: journal.ActionStop, RunID: "run-1", Person: "ana"})
+		}, journal.Decision{ID: "d", Action: journal.ActionResume, RunID: "run-1", Person: "ana"}, ""},
 		{"stop everything", nothing, journal.Decision{ID: "d", Action: journal.ActionStop, Person: "ana"}, ""},
 	}
 	for _, tt := range tests {
@@ -202,6 +221,32 @@ func TestDecideWithAJournalThatFails(t *testing.T) {
 	r.journal.fail = nil
 	if got := r.decide(approve("d", "ana")); got.Refused != "" {
 		t.Errorf("sent again: %q", got.Refused)
+	}
+}
+
+func TestTheKillSwitchIsForEveryRun(t *testing.T) {
+	t.Parallel()
+	r, id := planned(t)
+	rotate(r, id)
+	r.append(journal.KindRunPlanned, journal.RunPlanned{RunID: "run-2", IncidentID: id, Network: "other", PlanHash: "hash-2"})
+	for _, step := range []struct{ action, want string }{{journal.ActionStop, "ana"}, {journal.ActionResume, ""}} {
+		if d := r.decide(journal.Decision{ID: step.action, Action: step.action, Person: "ana"}); d.Refused != "" {
+			t.Fatalf("%s: refused: %s", step.action, d.Refused)
+		}
+		for _, run := range []string{"run-1", "run-2"} {
+			if got, _ := r.m.RunByID(run); got.StoppedBy != step.want {
+				t.Errorf("after %s, %s is stopped by %q, want %q", step.action, run, got.StoppedBy, step.want)
+			}
+		}
+	}
+}
+
+func TestADecisionsIDIsBounded(t *testing.T) {
+	t.Parallel()
+	r, id := planned(t)
+	_, err := r.m.Decide(t.Context(), journal.Decision{ID: strings.Repeat("x", 201), Action: journal.ActionAck, IncidentID: id, Person: "ana"})
+	if !errors.Is(err, ErrNoDecisionID) || r.journal.count(journal.KindDecision) != 0 {
+		t.Errorf("got %v, want ErrNoDecisionID and no record", err)
 	}
 }
 

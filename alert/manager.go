@@ -2,6 +2,7 @@ package alert
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -167,11 +168,40 @@ func (m *Manager) acquire(ctx context.Context) (release func(), err error) {
 }
 
 // append journals entries and waits until they have come back through Apply.
-// The caller holds the right to append.
+// The caller holds the right to append. More than one write holds goes out in
+// several, in order: a crash between two leaves what Tick puts right.
 func (m *Manager) append(ctx context.Context, entries ...journal.Entry) error {
-	if len(entries) == 0 {
-		return nil
+	for len(entries) > 0 {
+		n := oneWrite(entries)
+		if err := m.appendOnce(ctx, entries[:n]...); err != nil {
+			return err
+		}
+		entries = entries[n:]
 	}
+	return nil
+}
+
+// What one write may take: the journal refuses above 768 KiB, and each record
+// has a frame around its body.
+const (
+	maxWrite = 512 << 10
+	frame    = 512
+)
+
+// oneWrite is how many of the entries go out together, at least one.
+func oneWrite(entries []journal.Entry) int {
+	size := 0
+	for i, e := range entries {
+		// What does not encode is refused by the journal, with a reason.
+		raw, _ := json.Marshal(e.Body)
+		if size += len(raw) + frame; size > maxWrite && i > 0 {
+			return i
+		}
+	}
+	return len(entries)
+}
+
+func (m *Manager) appendOnce(ctx context.Context, entries ...journal.Entry) error {
 	recs, err := m.deps.Journal.Append(ctx, entries...)
 	if err == nil && len(recs) > 0 {
 		err = m.awaitApplied(ctx, recs[len(recs)-1].N)

@@ -3,6 +3,7 @@ package alert
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -261,6 +262,43 @@ func TestStormIsOneIncidentAndFewMessages(t *testing.T) {
 	}
 	if n := len(r.m.flood.sources); n > maxWindows {
 		t.Errorf("flood guard: %d windows", n)
+	}
+}
+
+// Evidence holds what a caller wrote: JSON may take six bytes for one of it.
+func TestFindingsTooLargeForOneWriteAreStillJournaled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.journal.limit = 768 << 10
+	var batch []finding.Finding
+	for e := range 10 {
+		f := found(finding.KeyCompromise, finding.Page, "key_id", "k"+itoa(e), e)
+		for range finding.MaxEvidence {
+			f.Evidence = append(f.Evidence, finding.Evidence{Type: event.TypeAuthTokenIssued, Reason: strings.Repeat("<", 1024), Endpoint: strings.Repeat("<", 512)})
+		}
+		batch = append(batch, f)
+	}
+	r.record(batch...)
+	if n := len(r.m.Incidents()); n != len(batch) {
+		t.Errorf("got %d incidents, want %d", n, len(batch))
+	}
+	if n := r.journal.count(journal.KindFinding); n != len(batch) {
+		t.Errorf("got %d findings in the journal, want %d", n, len(batch))
+	}
+}
+
+func TestDryRunDoesNotHideThePlanThatWaits(t *testing.T) {
+	t.Parallel()
+	r, id := planned(t)
+	r.append(journal.KindRunPlanned, journal.RunPlanned{RunID: "run-2", Playbook: "rotate-server-key", IncidentID: id, Network: "net", PlanHash: "hash-2", DryRun: true})
+	r.append(journal.KindRunState, journal.RunState{RunID: "run-2", State: "done", Ended: true})
+	r.pass(time.Minute)
+	root := r.messenger.roots()[0]
+	if root.Plan == nil || root.Plan.RunID != "run-1" {
+		t.Fatalf("the message shows %+v, want the plan of run-1", root.Plan)
+	}
+	if !slices.ContainsFunc(root.Buttons, func(b Button) bool { return b.Action == journal.ActionApprove && b.RunID == "run-1" }) {
+		t.Errorf("no button approves run-1: %+v", root.Buttons)
 	}
 }
 

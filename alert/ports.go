@@ -86,5 +86,5 @@ var (
 	// ErrNotLeader: this member may not act; ask the leader.
 	ErrNotLeader = errors.New("this member is not the leader")
 	// ErrNoDecisionID: a decision without an id cannot be made idempotent.
-	ErrNoDecisionID = errors.New("a decision needs an id")
+	ErrNoDecisionID = errors.New("a decision needs an id of at most 200 bytes")
 )

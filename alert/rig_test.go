@@ -41,6 +41,7 @@ type memJournal struct {
 	bomb    *bomb
 	fail    error // instead of accepting
 	lose    error // after accepting
+	limit   int   // bytes that one append may take, as the real journal's; 0: any
 	appends int
 }
 
@@ -50,6 +51,9 @@ func (j *memJournal) Append(_ context.Context, entries ...journal.Entry) ([]jour
 	j.appends++
 	if j.fail != nil {
 		return nil, j.fail
+	}
+	if n := sizeOf(entries); j.limit > 0 && n > j.limit {
+		return nil, fmt.Errorf("the records take %d bytes, more than the %d of one write", n, j.limit)
 	}
 	var out []journal.Record
 	for _, e := range entries {
@@ -67,6 +71,15 @@ func (j *memJournal) Append(_ context.Context, entries ...journal.Entry) ([]jour
 	}
 	j.bomb.tick()
 	return out, j.lose
+}
+
+// sizeOf is what entries take when they are encoded.
+func sizeOf(entries []journal.Entry) (n int) {
+	for _, e := range entries {
+		raw, _ := json.Marshal(e.Body) // an error is the append's business
+		n += len(raw)
+	}
+	return n
 }
 
 func (j *memJournal) all() []journal.Record {

@@ -28,12 +28,30 @@ func (s *Set) decision(rec journal.Record, d journal.Decision) {
 		}
 		return
 	}
-	if run != nil {
+	switch {
+	case run != nil:
 		decideRun(rec, run, d)
+	case d.RunID == "" && (d.Action == journal.ActionStop || d.Action == journal.ActionResume):
+		s.decideAll(rec, d)
 	}
 	if inc != nil {
 		s.touch(inc.ID)
 		s.decideIncident(rec, inc, d)
+	}
+}
+
+// decideAll takes the kill switch, which stands for every run that is not over.
+func (s *Set) decideAll(rec journal.Record, d journal.Decision) {
+	for _, id := range s.runOrder {
+		run := s.runs[id]
+		if run.Ended || run.DryRun {
+			continue
+		}
+		decideRun(rec, run, d)
+		if inc, ok := s.incidents[run.IncidentID]; ok {
+			s.touch(inc.ID)
+			s.decideIncident(rec, inc, d)
+		}
 	}
 }
 
@@ -46,6 +64,10 @@ func decideRun(rec journal.Record, run *Run, d journal.Decision) {
 		}
 	case journal.ActionDeny:
 		run.DeniedBy = d.Person
+	case journal.ActionStop:
+		run.StoppedBy = d.Person
+	case journal.ActionResume:
+		run.StoppedBy = ""
 	}
 	run.ChangedAt = rec.Time
 }
@@ -89,7 +111,7 @@ func (s *Set) planned(rec journal.Record, p journal.RunPlanned) {
 	run.RequestedBy, run.Plan, run.PlanHash = p.RequestedBy, p.Plan, p.PlanHash
 	run.DryRun, run.ExpiresAt, run.Approvals = p.DryRun, p.ExpiresAt, max(p.Approvals, 1)
 	run.State, run.Reason, run.Ended = "planned", "", false
-	run.ApprovedBy, run.ApprovedAt, run.DeniedBy = nil, 0, ""
+	run.ApprovedBy, run.ApprovedAt, run.DeniedBy, run.StoppedBy, run.Extended = nil, 0, "", "", false
 	run.PlannedAt, run.ChangedAt = rec.Time, rec.Time
 	if inc, ok := s.incidents[p.IncidentID]; ok {
 		s.touch(inc.ID)
@@ -111,6 +133,7 @@ func (s *Set) runState(rec journal.Record, r journal.RunState) {
 		return
 	}
 	run.State, run.Reason, run.Clock, run.Ended = r.State, r.Reason, r.Clock, r.Ended
+	run.Extended = run.Extended || r.Reason == "extended"
 	run.ChangedAt = rec.Time
 	inc, ok := s.incidents[run.IncidentID]
 	if !ok {

@@ -198,8 +198,12 @@ type Run struct {
 	ApprovedAt event.Instant `json:"approved_at,omitempty"`
 	ApprovedBy []string      `json:"approved_by,omitempty"`
 	DeniedBy   string        `json:"denied_by,omitempty"`
-	ChangedAt  event.Instant `json:"changed_at"`
-	Steps      []RunStep     `json:"steps,omitempty"`
+	// StoppedBy is who pulled the kill switch, until somebody resumes.
+	StoppedBy string `json:"stopped_by,omitempty"`
+	// Extended: the overlap was extended, which happens once.
+	Extended  bool          `json:"extended,omitempty"`
+	ChangedAt event.Instant `json:"changed_at"`
+	Steps     []RunStep     `json:"steps,omitempty"`
 }
 
 // RunStep is the last known state of one step of a run.
