@@ -143,12 +143,12 @@ func (t *partition) start(ctx context.Context, share int64) error {
 	return nil
 }
 
-// windowsEnd is the time that the windows to fill end at: now, or, on a topic
-// whose records carry the producer's time, that of the last record that detection
-// has seen, which may be years ago.
+// windowsEnd is the time that the windows to fill end at: that of the last record
+// that detection has seen, which may be days ago after an outage and years ago in
+// an import. It is now when there is no such record.
 func (t *partition) windowsEnd(ctx context.Context) (event.Instant, error) {
 	now := event.At(t.p.Now())
-	if t.detected == 0 || !t.p.history(t.id.Topic) {
+	if t.detected == 0 {
 		return now, nil
 	}
 	f, err := t.fetch(ctx, t.detected-1)

@@ -23,6 +23,10 @@ type Pipeline struct {
 	Deps
 	m *pipelineMetrics
 
+	// unsent is what Tick found and nobody has taken yet. It is tick's, and survives
+	// between Runs as detection tells it once.
+	unsent []finding.Finding
+
 	mu    sync.Mutex
 	parts map[event.Partition]*partition // survives between Runs
 }
@@ -189,16 +193,6 @@ func (p *Pipeline) assign(a Assignment) []*partition {
 	return parts
 }
 
-// history reports whether a topic's records carry the producer's time.
-func (p *Pipeline) history(topic string) bool {
-	for i := range p.cfg.Topics {
-		if p.cfg.Topics[i].Name == topic {
-			return p.cfg.Topics[i].observed() == ObservedProducer
-		}
-	}
-	return false
-}
-
 // leaving takes out the partitions that the assignment does not go on with.
 func (p *Pipeline) leaving(a Assignment) []*partition {
 	p.mu.Lock()
@@ -220,21 +214,20 @@ const tickEvery = time.Second
 func (p *Pipeline) tick(ctx context.Context) error {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
-	var unsent []finding.Finding
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
-		unsent = append(unsent, p.Detector.Tick(event.At(p.Now()))...)
-		if len(unsent) == 0 {
+		p.unsent = append(p.unsent, p.Detector.Tick(event.At(p.Now()))...)
+		if len(p.unsent) == 0 {
 			continue
 		}
-		if err := p.Sink.Deliver(ctx, unsent, event.Partition{}, 0); err != nil {
+		if err := p.Sink.Deliver(ctx, p.unsent, event.Partition{}, 0); err != nil {
 			return err
 		}
-		unsent = nil
+		p.unsent = nil
 	}
 }
 

@@ -1,0 +1,92 @@
+package ingest
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+)
+
+// TestWindowsReachBackFromWhereDetectionStood: after a long outage the windows
+// end where detection had got, not at the reader's now.
+func TestWindowsReachBackFromWhereDetectionStood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := testParts[0]
+		w := newWorld(11, p)
+		start := event.At(time.Now())
+		for o := range int64(600) {
+			w.log[p] = append(w.log[p], goodRecord(o, start.Add(time.Duration(o)*time.Second)))
+			w.stored[p][o] = 1
+			w.findings[findingID(p, o)] = 1
+		}
+		w.committed[p], w.detected[p] = 500, 500
+		time.Sleep(3 * 24 * time.Hour)
+		d := startDaemon(t, w, 0)
+		d.settle(t)
+		d.stop(t)
+		if d.det.replayed < 60 || d.det.replayed > 61 {
+			t.Errorf("%d events were replayed, want those of the last minute before 500", d.det.replayed)
+		}
+		w.verify(t)
+	})
+}
+
+// tickOnce finds something the first time that the clock is let pass, as a window
+// that closes does.
+type tickOnce struct {
+	*fakeDetector
+	told bool
+}
+
+func (d *tickOnce) Tick(event.Instant) []finding.Finding {
+	if d.told {
+		return nil
+	}
+	d.told = true
+	return []finding.Finding{{ID: "absence"}}
+}
+
+// stuckSink takes nothing until it is let.
+type stuckSink struct {
+	*world
+	open atomic.Bool
+}
+
+func (s *stuckSink) Deliver(ctx context.Context, found []finding.Finding, p event.Partition, position int64) error {
+	if !s.open.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.world.Deliver(ctx, found, p, position)
+}
+
+// TestFindingOfTheClockSurvivesARebalance: detection tells it once, so ingest has
+// to keep it while nobody takes it.
+func TestFindingOfTheClockSurvivesARebalance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(12, testParts[0])
+		sink, det := &stuckSink{world: w}, &tickOnce{fakeDetector: newFakeDetector(w)}
+		writer := newFakeWriter(w, 0)
+		p, err := New(DefaultConfig(), Deps{Source: w, Writer: writer, Detector: det, Sink: sink, Decoder: newTestDecoder(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &daemon{p: p, writer: writer, det: det.fakeDetector, w: w}
+		d.run(false)
+		time.Sleep(5 * time.Second)
+		d.end(t)
+		sink.open.Store(true)
+		d.run(true)
+		time.Sleep(5 * time.Second)
+		d.stop(t)
+		if w.findings["absence"] != 1 {
+			t.Errorf("the finding came %d times, want once", w.findings["absence"])
+		}
+	})
+}
