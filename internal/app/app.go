@@ -176,7 +176,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	start(1, outer, "console", a.console.Run)
 	start(1, outer, "journal", a.journal.Run)
-	start(1, outer, "mirror", a.mirror.Run)
+	start(1, outer, "mirror", func(ctx context.Context) error { return a.whenStored(ctx, a.mirror.Run) })
 	start(0, middle, "schema", a.keepSchema)
 	start(0, middle, "writer", a.writer.Run)
 	start(0, middle, "rollups", a.runRollups)

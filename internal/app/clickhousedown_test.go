@@ -100,6 +100,7 @@ func TestClickHouseGone(t *testing.T) {
 			t.Errorf("%d messages about %s, want one", n, source)
 		}
 	}
+	r.mirrored()
 	d.stop()
 	findingsOnce(t, r.journal())
 }

@@ -108,6 +108,7 @@ func TestRestart(t *testing.T) {
 	total := load.stop(t) + 80
 	r.stored(topic, total)
 	d.detected(int64(total))
+	r.mirrored()
 	d.stop()
 
 	spikes := 0
@@ -163,6 +164,7 @@ func TestTakeover(t *testing.T) {
 	if again, err := second.client.Incident(t.Context(), inc.ID); err != nil || again.State != incident.Acknowledged || again.AckedBy != person {
 		t.Errorf("at the second daemon the incident is %s, acknowledged by %q (%v), want acknowledged by %s", again.State, again.AckedBy, err, person)
 	}
+	r.mirrored()
 	second.stop()
 
 	records := r.journal()

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -339,6 +341,33 @@ func (r *rig) journal() (out []journal.Record) {
 		r.t.Fatalf("read the journal: %v", err)
 	}
 	return out
+}
+
+// mirrored waits until ClickHouse has every record that the journal has now.
+func (r *rig) mirrored() {
+	r.t.Helper()
+	n := len(r.journal())
+	await(r.t, "the journal in ClickHouse", func() bool {
+		return r.number("SELECT count() FROM journal FINAL WHERE n <= {n:Int64}", map[string]string{"n": strconv.Itoa(n)}) == strconv.Itoa(n)
+	})
+}
+
+// number is what a query gives that has one value.
+func (r *rig) number(sql string, params map[string]string) string {
+	r.t.Helper()
+	rows, err := r.store.Query(r.t.Context(), sql, params)
+	if err != nil {
+		r.t.Fatalf("%s: %v", sql, err)
+	}
+	defer func() { _ = rows.Close() }()
+	if !rows.Next() {
+		r.t.Fatalf("no answer to %s", sql)
+	}
+	values, err := rows.Values()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return fmt.Sprint(values[0])
 }
 
 // bodies are the bodies of one kind of record.
