@@ -121,14 +121,21 @@ func (r *Runner) decidePlan(ctx context.Context, run *run) (moved bool, err erro
 	case run.denied != "":
 		return true, r.enter(ctx, run, journal.RunState{State: string(StateDenied), Ended: true, Reason: "denied by " + run.denied,
 			Text: "Denied by " + run.denied + "."})
-	case len(run.approvals) >= max(run.planned.Approvals, 1):
+	case len(run.approvals) >= max(run.planned.Approvals, 1) && event.At(r.deps.Now()) <= run.expires.Add(startGrace):
 		return true, r.approved(ctx, run)
 	case event.At(r.deps.Now()) > run.expires:
-		return true, r.enter(ctx, run, journal.RunState{State: string(StateExpired), Ended: true, Reason: "not approved in time",
-			Text: "The plan expired without approval; nothing was done. Plan again to start."})
+		text := "The plan expired without approval; nothing was done. Plan again to start."
+		if len(run.approvals) > 0 {
+			text = "The plan expired: approved by " + strings.Join(run.approvals, ", ") + ", but not started in time; nothing was done. Plan again to start."
+		}
+		return true, r.enter(ctx, run, journal.RunState{State: string(StateExpired), Ended: true, Reason: "not approved and started in time", Text: text})
 	}
 	return false, nil
 }
+
+// startGrace is how long after a plan's end a run may start that was approved in
+// time: a takeover fits in, an outage does not, after which a person looks anew.
+const startGrace = time.Minute
 
 func (r *Runner) approved(ctx context.Context, run *run) error {
 	if hash, err := Hash(run.planned); err != nil || hash != run.planned.PlanHash {
@@ -217,10 +224,8 @@ func (r *Runner) step(ctx context.Context, run *run, s journal.PlanStep) (moved 
 		return false, fmt.Errorf("journal the intent of step %s: %w", s.ID, err)
 	}
 	r.metrics.steps.WithLabelValues(s.Type, "started").Inc()
-	if age := event.At(r.deps.Now()).Sub(intent.Time); age > r.cfg.MaxIntentAge {
-		r.metrics.lateActs.Inc()
-		return true, r.append(ctx, r.stepEntry(run, s, journal.Step{Attempt: c.attempt, State: "late", Key: c.key,
-			Error: "the intent was accepted " + short(age) + " after it was written"}))
+	if why := r.tooLate(run, intent.Time); why != "" {
+		return true, r.append(ctx, r.stepEntry(run, s, journal.Step{Attempt: c.attempt, State: "late", Key: c.key, Error: why}))
 	}
 	res, err := c.perform(ctx)
 	switch {
@@ -230,6 +235,19 @@ func (r *Runner) step(ctx context.Context, run *run, s journal.PlanStep) (moved 
 		return false, ctx.Err() // nobody leads here any more: the next leader converges
 	}
 	return true, r.failed(ctx, c, err)
+}
+
+// tooLate says why an intent that was accepted is not acted on, or nothing.
+func (r *Runner) tooLate(run *run, intent event.Instant) string {
+	if age := event.At(r.deps.Now()).Sub(intent); age > r.cfg.MaxIntentAge {
+		r.metrics.lateActs.Inc()
+		return "the intent was accepted " + short(age) + " after it was written"
+	}
+	// What the journal took before the intent is folded by now.
+	if latest := r.fold.snapshot(run.planned.RunID); latest != nil && latest.stopped != "" {
+		return "stopped by " + latest.stopped + " before it began"
+	}
+	return ""
 }
 
 // done journals a finished step, and the state that the run has reached by it.

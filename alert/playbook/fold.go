@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/keysentry/keysentry/alert/incident"
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/event"
 )
@@ -18,7 +19,7 @@ type fold struct {
 
 	mu   sync.Mutex
 	runs map[string]*run
-	acks map[string]event.Instant // first acknowledgement by incident
+	acks map[string]event.Instant // first acknowledgement by incident, since it was last reopened
 }
 
 // run is one run. Everything in it comes from records.
@@ -76,6 +77,8 @@ func (f *fold) apply(rec journal.Record) (bool, error) {
 		return into(rec, f.plan)
 	case journal.KindDecision:
 		return into(rec, f.decide)
+	case journal.KindIncident:
+		return into(rec, f.change)
 	case journal.KindRunState:
 		return into(rec, f.runState)
 	case journal.KindStep:
@@ -111,6 +114,9 @@ func (f *fold) decide(rec journal.Record, d journal.Decision) bool {
 	if d.Action == journal.ActionAck {
 		return f.acknowledge(rec.Time, d.IncidentID)
 	}
+	if d.RunID == "" && (d.Action == journal.ActionStop || d.Action == journal.ActionResume) {
+		return f.decideAll(rec.Time, d)
+	}
 	run := f.runs[d.RunID]
 	if run == nil {
 		return false
@@ -124,6 +130,25 @@ func (f *fold) decide(rec journal.Record, d journal.Decision) bool {
 		return false
 	}
 	return true
+}
+
+// decideAll takes the kill switch, which stands for every run that is not over.
+func (f *fold) decideAll(at event.Instant, d journal.Decision) (changed bool) {
+	for _, run := range f.runs {
+		if !run.ended && !run.planned.DryRun && run.decide(at, d) == "" {
+			changed = true
+		}
+	}
+	return changed
+}
+
+// change forgets the acknowledgement of an incident that was reopened: its plans
+// wait for a new one.
+func (f *fold) change(_ journal.Record, c journal.IncidentChange) bool {
+	if c.Op == incident.OpReopen {
+		delete(f.acks, c.IncidentID)
+	}
+	return false
 }
 
 // acknowledge starts the approval window of an incident's plans.
