@@ -16,6 +16,7 @@ import (
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
+	"github.com/keysentry/keysentry/internal/stage"
 )
 
 const (
@@ -23,11 +24,11 @@ const (
 	victim      = "latency" // network of the keys that are retired
 )
 
-// timings are when triggers were sent and alerts seen, by trigger.
+// timings are where triggers lie and when their alerts were seen, by key.
 type timings struct {
 	mu   sync.Mutex
-	sent map[string]time.Time
-	took map[string]time.Duration
+	sent map[string]event.Ref
+	seen map[string]event.Instant
 }
 
 // alerts times alerts at half load, by a daemon that was started again.
@@ -42,7 +43,7 @@ func (b *bench) alerts(ctx context.Context) (err error) {
 	b.say("timing %d alerts at %.0f events/s", b.opt.Samples, rate)
 	load, stop := context.WithCancel(ctx)
 	defer stop()
-	t := &timings{sent: map[string]time.Time{}, took: map[string]time.Duration{}}
+	t := &timings{sent: map[string]event.Ref{}, seen: map[string]event.Instant{}}
 	p := event.Partition{Topic: b.cfg.Kafka.Topics.Journal}
 	_, end, err := b.kafka.Bounds(ctx, p)
 	if err != nil {
@@ -57,14 +58,34 @@ func (b *bench) alerts(ctx context.Context) (err error) {
 		return err
 	}
 	b.result.PeakRSSMB = max(b.result.PeakRSSMB, b.daemon.PeakRSS())
-	return b.judgeAlerts(t)
+	var all []time.Duration
+	for key, ref := range t.sent {
+		seen, ok := t.seen[key]
+		if !ok {
+			continue
+		}
+		appended, err := b.appended(ctx, ref)
+		if err != nil {
+			return err
+		}
+		all = append(all, seen.Sub(appended))
+	}
+	return b.judgeAlerts(all)
 }
 
-func (b *bench) judgeAlerts(t *timings) error {
-	var all []time.Duration
-	for _, d := range t.took {
-		all = append(all, d)
+// appended is the broker's time of a record.
+func (b *bench) appended(ctx context.Context, ref event.Ref) (event.Instant, error) {
+	f, err := b.kafka.Fetch(ctx, event.Partition{Topic: ref.Topic, ID: ref.Partition}, ref.Offset)
+	if err != nil {
+		return 0, err
 	}
+	if len(f.Records) == 0 || f.Records[0].Offset != ref.Offset || !f.Records[0].Appended {
+		return 0, fmt.Errorf("the record at %v cannot be read back", ref)
+	}
+	return f.Records[0].Time, nil
+}
+
+func (b *bench) judgeAlerts(all []time.Duration) error {
 	if len(all) < b.opt.Samples {
 		return fmt.Errorf("only %d of %d alerts came", len(all), b.opt.Samples)
 	}
@@ -117,7 +138,7 @@ func (b *bench) retireKeys(ctx context.Context) error {
 				return nil
 			}
 		}
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := stage.Pause(ctx, lookEvery); err != nil {
 			return err
 		}
 	}
@@ -162,7 +183,7 @@ func (b *bench) load(ctx context.Context, rate float64) error {
 
 // trigger sends the samples and waits for their alerts.
 func (b *bench) trigger(ctx context.Context, t *timings) error {
-	if err := pause(ctx, 2*time.Second); err != nil { // let the load get going
+	if err := stage.Pause(ctx, 2*time.Second); err != nil { // let the load get going
 		return err
 	}
 	for i := range b.opt.Samples {
@@ -177,24 +198,25 @@ func (b *bench) trigger(ctx context.Context, t *timings) error {
 		e.SetString(event.FieldEndpoint, "/api/v4/authentication/token")
 		e.SetString(event.FieldKeyID, keyOf(i))
 		e.SetInstant(event.FieldTime, event.At(time.Now()))
-		t.mu.Lock()
-		t.sent[keyOf(i)] = time.Now()
-		t.mu.Unlock()
-		if _, err := b.kafka.Produce(ctx, topic, kafka.Message{Key: []byte(e.Host), Value: event.Append(nil, &e)}); err != nil {
+		ref, err := b.kafka.Produce(ctx, topic, kafka.Message{Key: []byte(e.Host), Value: event.Append(nil, &e)})
+		if err != nil {
 			return fmt.Errorf("send a trigger: %w", err)
 		}
-		if err := pause(ctx, sampleEvery); err != nil {
+		t.mu.Lock()
+		t.sent[keyOf(i)] = ref
+		t.mu.Unlock()
+		if err := stage.Pause(ctx, sampleEvery); err != nil {
 			return err
 		}
 	}
 	for range int(10 * time.Second / lookEvery) {
 		t.mu.Lock()
-		all := len(t.took) == b.opt.Samples
+		all := len(t.seen) == b.opt.Samples
 		t.mu.Unlock()
 		if all {
 			return nil
 		}
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := stage.Pause(ctx, lookEvery); err != nil {
 			return err
 		}
 	}
@@ -211,7 +233,7 @@ func (b *bench) tail(ctx context.Context, t *timings, p event.Partition, from in
 			}
 			return fmt.Errorf("read the journal: %w", err)
 		}
-		seen := time.Now()
+		seen := event.At(time.Now())
 		for _, r := range f.Records {
 			rec, err := journal.Decode(r.Value)
 			if err != nil || rec.Kind != journal.KindFinding {
@@ -228,16 +250,24 @@ func (b *bench) tail(ctx context.Context, t *timings, p event.Partition, from in
 	return nil
 }
 
-func (t *timings) arrived(f finding.Finding, seen time.Time) {
+// arrived notes the first finding about each key of the network; it may come
+// before the answer to the producer.
+func (t *timings) arrived(f finding.Finding, seen event.Instant) {
+	key, ours := "", false
+	for _, g := range f.Group {
+		switch g.Field {
+		case event.FieldKeyID.String():
+			key = g.Value
+		case event.FieldNetwork.String():
+			ours = g.Value == victim
+		}
+	}
+	if !ours || key == "" {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, g := range f.Group {
-		if g.Field != event.FieldKeyID.String() {
-			continue
-		}
-		_, known := t.took[g.Value]
-		if sent, ours := t.sent[g.Value]; ours && !known {
-			t.took[g.Value] = seen.Sub(sent)
-		}
+	if _, known := t.seen[key]; !known {
+		t.seen[key] = seen
 	}
 }

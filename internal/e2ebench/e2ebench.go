@@ -17,9 +17,9 @@
 //     in blocks of the same size over one connection. It ends when both are done.
 //   - An alert is a single refused use of a retired key, from outside, one key
 //     for each, while events flow at half of the measured throughput. It takes
-//     from the moment before the record is sent until a reader of the journal's
-//     topic, which reads all the time, has the finding's record. So the
-//     measuring itself is included.
+//     from the broker's append time of the record, which Kafka cuts to whole
+//     milliseconds, until a reader of the journal's topic, which reads all the
+//     time, has the finding's record. So the measuring itself is included.
 //
 // A fake broker lives in this process, and so do the readers and writers that
 // measure: on a small machine they compete with the daemon.
@@ -31,7 +31,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"time"
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
@@ -149,15 +148,4 @@ func (r *Result) round() {
 
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.opt.Progress, "keysentry: "+format+"\n", args...)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
 	"github.com/keysentry/keysentry/internal/stage/stagetest"
 )
@@ -82,16 +83,15 @@ func TestResultKeys(t *testing.T) {
 
 func TestArrived(t *testing.T) {
 	t.Parallel()
-	sent := time.Unix(100, 0)
-	about := func(field, value string) finding.Finding {
-		return finding.Finding{Group: []finding.Pair{{Field: "network", Value: victim}, {Field: field, Value: value}}}
+	about := func(network, field, value string) finding.Finding {
+		return finding.Finding{Group: []finding.Pair{{Field: "network", Value: network}, {Field: field, Value: value}}}
 	}
-	tm := &timings{sent: map[string]time.Time{"k1": sent}, took: map[string]time.Duration{}}
-	tm.arrived(about("key_id", "k2"), sent.Add(time.Second)) // somebody else's
-	tm.arrived(about("host", "k1"), sent.Add(time.Second))   // not about a key
-	tm.arrived(about("key_id", "k1"), sent.Add(2*time.Second))
-	tm.arrived(about("key_id", "k1"), sent.Add(3*time.Second)) // again: the first counts
-	if diff := cmp.Diff(map[string]time.Duration{"k1": 2 * time.Second}, tm.took); diff != "" {
+	tm := &timings{seen: map[string]event.Instant{}}
+	tm.arrived(about("another", "key_id", "k1"), 1)
+	tm.arrived(about(victim, "host", "k1"), 2) // not about a key
+	tm.arrived(about(victim, "key_id", "k1"), 3)
+	tm.arrived(about(victim, "key_id", "k1"), 4) // again: the first counts
+	if diff := cmp.Diff(map[string]event.Instant{"k1": 3}, tm.seen); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -99,15 +99,14 @@ func TestArrived(t *testing.T) {
 func TestJudgeAlerts(t *testing.T) {
 	t.Parallel()
 	b := &bench{opt: Options{Samples: 100, Progress: logWriter{t}}}
-	tm := &timings{took: map[string]time.Duration{}}
-	for i := range 99 {
-		tm.took[keyOf(i)] = time.Duration(i+1) * time.Millisecond
+	all := []time.Duration{time.Second}
+	for i := range 98 {
+		all = append(all, time.Duration(98-i)*time.Millisecond)
 	}
-	if err := b.judgeAlerts(tm); err == nil || !strings.Contains(err.Error(), "99 of 100") {
+	if err := b.judgeAlerts(all); err == nil || !strings.Contains(err.Error(), "99 of 100") {
 		t.Errorf("got %v, want a complaint about the alert that is missing", err)
 	}
-	tm.took[keyOf(99)] = time.Second
-	if err := b.judgeAlerts(tm); err != nil {
+	if err := b.judgeAlerts(append(all, 99*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	if b.result.AlertP50MS != 50 || b.result.AlertP99MS != 99 {

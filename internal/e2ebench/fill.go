@@ -25,7 +25,7 @@ var errEnough = errors.New("enough events")
 // fill writes the events: ordinary traffic of twenty hosts, in the second half
 // of the simulation with refused calls from one address. The seed is fixed.
 func (b *bench) fill(ctx context.Context) error {
-	b.say("filling the topic with %d events", b.opt.Events)
+	b.say("version %s: filling the topic with %d events", b.opt.Version, b.opt.Events)
 	// Twice the time that the events need at the mean rate, because the
 	// simulation may begin in a quiet hour.
 	span := 2 * time.Duration(float64(b.opt.Events)/fillRate*float64(time.Second))

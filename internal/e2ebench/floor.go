@@ -14,6 +14,7 @@ import (
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/internal/redact"
+	"github.com/keysentry/keysentry/internal/stage"
 	"github.com/keysentry/keysentry/store"
 )
 
@@ -59,7 +60,7 @@ func (b *bench) floor(ctx context.Context) (err error) {
 		return fmt.Errorf("floor: %w", err)
 	}
 	took := time.Since(began)
-	stored, err := number(ctx, c, "SELECT count() FROM events")
+	stored, err := stage.Number(ctx, c, "SELECT count() FROM events")
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (b *bench) begin(ctx context.Context) (before moment, err error) {
 			}
 		}
 		before = look
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := stage.Pause(ctx, lookEvery); err != nil {
 			return before, err
 		}
 	}
@@ -95,7 +95,7 @@ func (b *bench) begin(ctx context.Context) (before moment, err error) {
 func (b *bench) stored(ctx context.Context, c *store.Client, n uint64) error {
 	last, since := uint64(0), time.Now()
 	for {
-		got, err := number(ctx, c, "SELECT count() FROM events")
+		got, err := stage.Number(ctx, c, "SELECT count() FROM events")
 		switch {
 		case err == nil && got >= n:
 			return nil
@@ -104,7 +104,7 @@ func (b *bench) stored(ctx context.Context, c *store.Client, n uint64) error {
 		case time.Since(since) > patience:
 			return errors.Join(fmt.Errorf("%d of %d events stored, and nothing new for %v", last, n, patience), err, b.daemon.Running())
 		}
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := stage.Pause(ctx, lookEvery); err != nil {
 			return err
 		}
 	}
@@ -114,7 +114,7 @@ func (b *bench) stored(ctx context.Context, c *store.Client, n uint64) error {
 func (b *bench) mergesOver(ctx context.Context) error {
 	idle := time.Now()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		n, err := number(ctx, b.store, "SELECT count() FROM system.merges")
+		n, err := stage.Number(ctx, b.store, "SELECT count() FROM system.merges")
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (b *bench) mergesOver(ctx context.Context) error {
 		if time.Since(idle) > 2*time.Second {
 			return nil
 		}
-		if err := pause(ctx, 5*lookEvery); err != nil {
+		if err := stage.Pause(ctx, 5*lookEvery); err != nil {
 			return err
 		}
 	}
@@ -142,25 +142,4 @@ func (b *bench) check(ctx context.Context) error {
 		return fmt.Errorf("%d events went in, and ClickHouse holds %+v", n, c)
 	}
 	return nil
-}
-
-// number asks ClickHouse for one number.
-func number(ctx context.Context, c *store.Client, sql string) (uint64, error) {
-	rows, err := c.Query(ctx, sql, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = rows.Close() }()
-	if !rows.Next() {
-		return 0, errors.Join(errors.New("no answer"), rows.Err())
-	}
-	v, err := rows.Values()
-	if err != nil {
-		return 0, err
-	}
-	n, ok := v[0].(uint64)
-	if !ok {
-		return 0, fmt.Errorf("want a number, got %T", v[0])
-	}
-	return n, nil
 }

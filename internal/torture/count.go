@@ -12,6 +12,7 @@ import (
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/app"
+	"github.com/keysentry/keysentry/internal/stage"
 )
 
 // patience is how long the trial waits without any progress.
@@ -20,31 +21,10 @@ const patience = time.Minute
 // lookEvery is how often rows are counted while waiting.
 const lookEvery = 20 * time.Millisecond
 
-// number asks ClickHouse for one number.
-func (t *trial) number(ctx context.Context, sql string) (uint64, error) {
-	rows, err := t.store.Query(ctx, sql, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = rows.Close() }()
-	if !rows.Next() {
-		return 0, errors.Join(errors.New("no answer"), rows.Err())
-	}
-	v, err := rows.Values()
-	if err != nil {
-		return 0, err
-	}
-	n, ok := v[0].(uint64)
-	if !ok {
-		return 0, fmt.Errorf("want a number, got %T", v[0])
-	}
-	return n, nil
-}
-
 // rows is how many rows the plain tables hold, copies included. Before the
 // daemon has made them there are none.
 func (t *trial) rows(ctx context.Context) (uint64, error) {
-	n, err := t.number(ctx, "SELECT toUInt64(sum(total_rows)) FROM system.tables WHERE database = currentDatabase() AND name IN ('events', 'quarantine')")
+	n, err := stage.Number(ctx, t.store, "SELECT toUInt64(sum(total_rows)) FROM system.tables WHERE database = currentDatabase() AND name IN ('events', 'quarantine')")
 	if err != nil && t.round == 1 {
 		return 0, nil // the database may not exist yet
 	}
@@ -63,7 +43,7 @@ func (t *trial) firstInsert(ctx context.Context, began time.Time, base uint64) (
 		if time.Now().After(deadline) {
 			return 0, errors.Join(fmt.Errorf("nothing was stored for %v", patience), err, t.running())
 		}
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := stage.Pause(ctx, lookEvery); err != nil {
 			return 0, err
 		}
 	}
@@ -72,11 +52,11 @@ func (t *trial) firstInsert(ctx context.Context, began time.Time, base uint64) (
 // insertsOver waits until no insert of events runs in the server.
 func (t *trial) insertsOver(ctx context.Context) error {
 	for {
-		n, err := t.number(ctx, "SELECT count() FROM system.processes WHERE startsWith(query_id, 'keysentry-insert-')")
+		n, err := stage.Number(ctx, t.store, "SELECT count() FROM system.processes WHERE startsWith(query_id, 'keysentry-insert-')")
 		if err != nil || n == 0 {
 			return err
 		}
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := stage.Pause(ctx, lookEvery); err != nil {
 			return err
 		}
 	}
@@ -118,7 +98,7 @@ func (t *trial) settle(ctx context.Context) error {
 			t.say("stored %d of %d rows and nothing new for %v", n, want, patience)
 			break
 		}
-		if err := errors.Join(pause(ctx, 10*lookEvery), t.running()); err != nil {
+		if err := errors.Join(stage.Pause(ctx, 10*lookEvery), t.running()); err != nil {
 			return err
 		}
 	}
@@ -195,7 +175,7 @@ func (w *offsetWatch) run(ctx context.Context) error {
 		if now, err := w.client.Committed(ctx, w.group, topic); err == nil {
 			w.take(now)
 		}
-		if err := pause(ctx, 5*lookEvery); err != nil {
+		if err := stage.Pause(ctx, 5*lookEvery); err != nil {
 			return nil //nolint:nilerr // the end of the trial
 		}
 	}

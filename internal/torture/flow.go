@@ -10,6 +10,7 @@ import (
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/simulate"
+	"github.com/keysentry/keysentry/internal/stage"
 )
 
 const topic = "auth.events"
@@ -138,12 +139,12 @@ func (f *flow) produce(ctx context.Context, batch []kafka.Message) error {
 		}
 		part := batch[:min(room, len(batch))]
 		if rate > 0 {
-			if err := pause(ctx, time.Duration(float64(len(part))/rate*float64(time.Second))); err != nil {
+			if err := stage.Pause(ctx, time.Duration(float64(len(part))/rate*float64(time.Second))); err != nil {
 				return err
 			}
 		}
 		if err := f.client.ProduceBatch(ctx, topic, part); err != nil {
-			if err := pause(ctx, 100*time.Millisecond); err != nil {
+			if err := stage.Pause(ctx, 100*time.Millisecond); err != nil {
 				return err
 			}
 			continue

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/keysentry/keysentry/internal/stage"
 )
 
 // strikeKill ends the daemon as kill -9 does and starts it on the same data
@@ -45,7 +47,7 @@ func strikeBroker(ctx context.Context, t *trial) (float64, error) {
 		return 0, fmt.Errorf("stop the broker: %w", err)
 	}
 	// What was read before is still to be stored (store.insert.max_age).
-	if err := pause(ctx, time.Second); err != nil {
+	if err := stage.Pause(ctx, time.Second); err != nil {
 		return 0, err
 	}
 	if err := t.insertsOver(ctx); err != nil {
@@ -75,7 +77,7 @@ func strikeClickHouse(ctx context.Context, t *trial) (float64, error) {
 	}
 	t.stage.KillClickHouse()
 	t.feed()
-	if err := pause(ctx, outage); err != nil {
+	if err := stage.Pause(ctx, outage); err != nil {
 		return 0, err
 	}
 	if err := t.stage.StartClickHouse(ctx); err != nil {
@@ -135,7 +137,7 @@ func (t *trial) leader(ctx context.Context) (*slot, error) {
 		if leader != nil && standby == len(t.slots)-1 {
 			return leader, nil
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := stage.Pause(ctx, 100*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("wait for a leader and %d standbys: %w", len(t.slots)-1, errors.Join(err, t.running()))
 		}
 	}

@@ -42,7 +42,7 @@ type slot struct {
 // try runs one fault from an empty topic to the count.
 func try(ctx context.Context, o Options, f fault) (r Result, err error) {
 	t := &trial{opt: o, rng: rand.New(rand.NewPCG(o.Seed, 0x746f7274757265))}
-	t.say("%s: %d rounds, %d events, broker %s", f.name, o.Rounds, o.Events, o.Broker)
+	t.say("%s: version %s, %d rounds, %d events, broker %s", f.name, o.Version, o.Rounds, o.Events, o.Broker)
 	t.stage, err = stage.New(ctx, stage.Options{Broker: o.Broker, Progress: o.Progress,
 		Topics: []devstack.Topic{{Name: topic, Partitions: partitions, Configs: devstack.LogAppendTime()}}})
 	if err != nil {
@@ -110,7 +110,7 @@ func (t *trial) play(ctx context.Context, f fault, r *Result) error {
 		}
 		t.flow.open(upTo, pace)
 		moment := time.Duration(t.rng.Float64() * float64(strikeWithin))
-		if err := pause(ctx, moment); err != nil {
+		if err := stage.Pause(ctx, moment); err != nil {
 			return err
 		}
 		recovery, err := f.strike(ctx, t)
@@ -171,15 +171,4 @@ func (t *trial) running() error {
 
 func (t *trial) say(format string, args ...any) {
 	fmt.Fprintf(t.opt.Progress, "keysentry: "+format+"\n", args...)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
