@@ -121,10 +121,11 @@ func (c *Correlator) open(g *group, ep *episode, held bool) {
 	c.weigh(g)
 	c.adopt(g, ep)
 	switch {
-	case ep.fired || ep.waiting:
+	case ep.fired:
 	case !g.live:
 		ep.silent = true
 		c.silent = append(c.silent, silentEpisode{g, ep})
+	case ep.waiting:
 	default:
 		if held {
 			c.stats.Held++
@@ -178,8 +179,10 @@ func (c *Correlator) emit(g *group, ep *episode, f Firing) {
 	}
 }
 
-// end closes the open episode of g, if there is one. One that waited fires now:
-// it ended before the early firing ahead.
+// end closes the open episode of g, if there is one. One that waited fires now,
+// as it ended before the early firing ahead; but whether one of a replay fires is
+// for settleSilent to decide, since the journal's reader knows the last episode
+// of a group only.
 func (c *Correlator) end(g *group) {
 	ep := g.ep
 	if ep == nil || ep.closed {
@@ -188,7 +191,9 @@ func (c *Correlator) end(g *group) {
 	ep.closed = true
 	if ep.waiting {
 		ep.waiting = false
-		c.fire(g, ep)
+		if !ep.silent {
+			c.fire(g, ep)
+		}
 	}
 	if ep.fired {
 		c.update(g, ep)
@@ -205,16 +210,21 @@ func (c *Correlator) update(g *group, ep *episode) {
 
 // settleSilent decides on episodes that opened in a replay and are not known to
 // have fired: one that the watermark may not have passed before the restart
-// fires now, the others are taken as fired.
+// fires now, the others are taken as fired. One that still waits is decided on
+// when it no longer does.
 func (c *Correlator) settleSilent() {
 	if !c.isLive || len(c.silent) == 0 {
 		return
 	}
 	from := c.newestSilent - 2*event.Instant(c.cfg.Lateness)
+	kept := c.silent[:0]
 	for _, x := range c.silent {
 		ep := x.ep
 		switch {
 		case !ep.silent || ep.fired:
+		case ep.waiting:
+			kept = append(kept, x)
+			continue
 		case ep.first >= from || x.g.fwd != nil && ep.last >= from:
 			x.g.live = true
 			c.fire(x.g, ep)
@@ -222,7 +232,8 @@ func (c *Correlator) settleSilent() {
 		}
 		ep.silent, ep.fired = false, true
 	}
-	c.silent = nil
+	clear(c.silent[len(kept):])
+	c.silent = kept
 }
 
 // firing is the part of a firing that the group knows, for an episode that is
