@@ -32,7 +32,7 @@ type Config struct {
 
 	// ConsoleURL is the console's address as people reach it; empty: no links.
 	ConsoleURL string   `yaml:"console_url"`
-	People     []Person `yaml:"people"`
+	People     []Person `yaml:"people"` // who may decide
 	// Authority lists, per action, the ids and roles of who may do it. "*" is
 	// everyone in people.
 	Authority map[string][]string `yaml:"authority"`
@@ -85,10 +85,10 @@ type Approval struct {
 
 // Person may decide.
 type Person struct {
-	ID    string   `yaml:"id"`
-	Name  string   `yaml:"name,omitempty"`
+	ID    string   `yaml:"id"`              // name in the journal
+	Name  string   `yaml:"name,omitempty"`  // name in messages
 	Slack string   `yaml:"slack,omitempty"` // Slack user id
-	Roles []string `yaml:"roles"`
+	Roles []string `yaml:"roles"`           // roles; `authority` says what each may do
 	// Credential is the bearer token with which the person decides from the
 	// command line; without one only Slack is left.
 	Credential secret.Ref `yaml:"credential,omitempty"`

@@ -12,7 +12,7 @@ import (
 // Config says which topics hold audit events, what each may say, and how far
 // reading and storing may drift apart.
 type Config struct {
-	Topics []TopicConfig `yaml:"topics"`
+	Topics []TopicConfig `yaml:"topics"` // what is read
 	// MaxLateness bounds how far the effective time may lie before the append
 	// time.
 	MaxLateness time.Duration `yaml:"max_lateness"`
@@ -33,8 +33,8 @@ type Config struct {
 
 // TopicConfig is one topic: who is trusted to say what on it.
 type TopicConfig struct {
-	Name   string       `yaml:"name"`
-	Origin event.Origin `yaml:"origin"`
+	Name   string       `yaml:"name"`   // name of the Kafka topic
+	Origin event.Origin `yaml:"origin"` // who writes it: platform, gateway, backend, client or console
 	// Observed says whose time a record carries: the broker's append time, or
 	// the producer's (imports and history).
 	Observed Observed `yaml:"observed,omitempty"`
@@ -54,10 +54,10 @@ type TopicConfig struct {
 // AllowConfig restricts what a topic may say. An empty list allows everything;
 // an entry of the last three may end with * to allow what begins with it.
 type AllowConfig struct {
-	Types    []event.Type `yaml:"types,omitempty"`
-	Networks []string     `yaml:"networks,omitempty"`
-	Services []string     `yaml:"services,omitempty"`
-	Hosts    []string     `yaml:"hosts,omitempty"`
+	Types    []event.Type `yaml:"types,omitempty"`    // event types
+	Networks []string     `yaml:"networks,omitempty"` // networks
+	Services []string     `yaml:"services,omitempty"` // services
+	Hosts    []string     `yaml:"hosts,omitempty"`    // hosts
 }
 
 // Observed says whose clock stamped the records of a topic.

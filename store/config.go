@@ -14,9 +14,9 @@ import (
 type Config struct {
 	// Addrs are host:port of the native protocol; they are tried in order.
 	Addrs    []string   `yaml:"addrs"`
-	Database string     `yaml:"database"`
-	Username string     `yaml:"username"`
-	Password secret.Ref `yaml:"password,omitempty"`
+	Database string     `yaml:"database"`           // database; created when it is missing and the user may
+	Username string     `yaml:"username"`           // user
+	Password secret.Ref `yaml:"password,omitempty"` // its password
 	TLS      TLSConfig  `yaml:"tls,omitempty"`
 	// Cluster names the cluster of the server's configuration; empty means one
 	// server. It decides the engines, so it cannot be changed later.
@@ -24,26 +24,26 @@ type Config struct {
 	// TTLDays is how long events, quarantine and rollups are kept,
 	// counted from the day they were stored.
 	TTLDays     int           `yaml:"ttl_days"`
-	DialTimeout time.Duration `yaml:"dial_timeout"`
+	DialTimeout time.Duration `yaml:"dial_timeout"` // longest that connecting may take
 	Insert      InsertConfig  `yaml:"insert"`
 	Rollup      RollupConfig  `yaml:"rollup"`
 }
 
 // TLSConfig turns TLS on and says whom to trust.
 type TLSConfig struct {
-	Enabled    bool   `yaml:"enabled"`
-	CAFile     string `yaml:"ca_file,omitempty"` // empty: the system's roots
-	CertFile   string `yaml:"cert_file,omitempty"`
-	KeyFile    string `yaml:"key_file,omitempty"`
-	ServerName string `yaml:"server_name,omitempty"`
+	Enabled    bool   `yaml:"enabled"`               // connect with TLS
+	CAFile     string `yaml:"ca_file,omitempty"`     // empty: the system's roots
+	CertFile   string `yaml:"cert_file,omitempty"`   // client certificate, PEM
+	KeyFile    string `yaml:"key_file,omitempty"`    // its key, PEM
+	ServerName string `yaml:"server_name,omitempty"` // name to expect in the certificate; empty: the server's host
 }
 
 // InsertConfig sizes the insert of events. An insert leaves when the first of
 // MaxRows, MaxBytes and MaxAge is reached.
 type InsertConfig struct {
-	MaxRows    int           `yaml:"max_rows"`
-	MaxBytes   int           `yaml:"max_bytes"`
-	MaxAge     time.Duration `yaml:"max_age"`
+	MaxRows    int           `yaml:"max_rows"`    // rows after which a unit is sent
+	MaxBytes   int           `yaml:"max_bytes"`   // bytes of column data after which a unit is sent
+	MaxAge     time.Duration `yaml:"max_age"`     // age at which a unit is sent however small
 	QueueBytes int           `yaml:"queue_bytes"` // waiting and in flight; Append blocks above it
 	Timeout    time.Duration `yaml:"timeout"`     // of one insert
 	// Compression is auto (none to a loopback address, else lz4), none or lz4.
@@ -52,7 +52,7 @@ type InsertConfig struct {
 
 // RollupConfig paces the recomputation of the rollups.
 type RollupConfig struct {
-	Every time.Duration `yaml:"every"`
+	Every time.Duration `yaml:"every"` // pause between two rounds
 	// Lag is how long after its end a minute is taken as closed.
 	Lag time.Duration `yaml:"lag"`
 }

@@ -33,9 +33,9 @@ type Config struct {
 // Channels are channel ids (C0123ABCD) per severity. An empty ticket channel is
 // the page channel; an empty digest channel means that digests are not sent.
 type Channels struct {
-	Page   string `yaml:"page"`
-	Ticket string `yaml:"ticket"`
-	Digest string `yaml:"digest"`
+	Page   string `yaml:"page"`   // channel id for what must be looked at now
+	Ticket string `yaml:"ticket"` // channel id for what can wait for the day
+	Digest string `yaml:"digest"` // channel id for summaries
 }
 
 // DefaultConfig names no workspace.

@@ -20,20 +20,20 @@ type Config struct {
 
 // TopicConfig names the topics Keysentry keeps for itself.
 type TopicConfig struct {
-	Quarantine string `yaml:"quarantine"`
-	Journal    string `yaml:"journal"`
-	Control    string `yaml:"control"`
+	Quarantine string `yaml:"quarantine"` // topic of records that are no events
+	Journal    string `yaml:"journal"`    // topic of the journal
+	Control    string `yaml:"control"`    // topic of the detected positions
 }
 
 // GroupConfig is the consumer group and its clocks. A dead member is noticed
 // after SessionTimeout; brokers refuse less than 6 s by default.
 type GroupConfig struct {
-	ID             string        `yaml:"id"`
-	SessionTimeout time.Duration `yaml:"session_timeout"`
-	Heartbeat      time.Duration `yaml:"heartbeat"`
-	Rebalance      time.Duration `yaml:"rebalance"`
-	Timeout        time.Duration `yaml:"timeout"`
-	JoinBackoff    time.Duration `yaml:"join_backoff"`
+	ID             string        `yaml:"id"`              // consumer group; daemons with one id are one active member and its standbys
+	SessionTimeout time.Duration `yaml:"session_timeout"` // a member that is silent for so long is out
+	Heartbeat      time.Duration `yaml:"heartbeat"`       // pause between two signs of life
+	Rebalance      time.Duration `yaml:"rebalance"`       // time that members have to join again
+	Timeout        time.Duration `yaml:"timeout"`         // bounds one request of the group protocol
+	JoinBackoff    time.Duration `yaml:"join_backoff"`    // pause after a failed attempt to join
 	// PartitionWatch is how often new partitions are looked for.
 	PartitionWatch time.Duration `yaml:"partition_watch"`
 }

@@ -45,7 +45,7 @@ type Config struct {
 	Alert    alert.Config           `yaml:"alert"`
 	Slack    slack.Config           `yaml:"slack"`
 	Playbook PlaybookConfig         `yaml:"playbooks"`
-	Networks map[string]NetworkSpec `yaml:"networks,omitempty"`
+	Networks map[string]NetworkSpec `yaml:"networks,omitempty"` // by the network's name: what playbooks may act on
 	Posture  posture.Config         `yaml:"posture"`
 }
 
@@ -63,7 +63,7 @@ type RulesConfig struct {
 	Paths []string `yaml:"paths,omitempty"`
 	// Disable lists ids or names of rules that do not run.
 	Disable      []string            `yaml:"disable,omitempty"`
-	Placeholders map[string][]string `yaml:"placeholders,omitempty"`
+	Placeholders map[string][]string `yaml:"placeholders,omitempty"` // values of %name% in rules, by name
 }
 
 // PlaybookConfig says which playbooks exist and how carefully they run.
@@ -82,8 +82,8 @@ type PlaybookConfig struct {
 // EscrowConfig is a folder, and the age recipient (age1...) whose identity an
 // operator keeps elsewhere.
 type EscrowConfig struct {
-	Dir       string `yaml:"dir"`
-	Recipient string `yaml:"recipient"`
+	Dir       string `yaml:"dir"`       // folder of the encrypted files
+	Recipient string `yaml:"recipient"` // age recipient, age1...
 }
 
 // NetworkSpec is what playbooks may act on in one network.
@@ -93,7 +93,7 @@ type NetworkSpec struct {
 	FingerprintKey secret.Ref     `yaml:"fingerprint_key"`
 	Provider       ProviderConfig `yaml:"provider"`
 	Secret         SecretConfig   `yaml:"secret"`
-	ProbeUser      string         `yaml:"probe_user"`
+	ProbeUser      string         `yaml:"probe_user"` // a user that exists for probes only
 }
 
 // ProviderConfig is the platform's administration.
@@ -105,7 +105,7 @@ type ProviderConfig struct {
 // SecretConfig is where the network's server key is kept for its backends.
 type SecretConfig struct {
 	Type           string `yaml:"type"` // encfile
-	Name           string `yaml:"name"`
+	Name           string `yaml:"name"` // name of the server key in the store
 	encfile.Config `yaml:",inline"`
 }
 

@@ -20,9 +20,9 @@ type Config struct {
 // TLSConfig is the certificate of the port; CAFile is what a member trusts when
 // it forwards to the leader (empty: the system's roots).
 type TLSConfig struct {
-	CertFile string `yaml:"cert_file"`
-	KeyFile  string `yaml:"key_file"`
-	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"` // certificate of the port, PEM
+	KeyFile  string `yaml:"key_file"`  // its key, PEM
+	CAFile   string `yaml:"ca_file"`   // authority of the other members' certificates, PEM; empty: the system's
 }
 
 // DefaultConfig listens on loopback.

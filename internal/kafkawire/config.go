@@ -18,8 +18,8 @@ import (
 
 // Config says how to reach the brokers and how much to read at a time.
 type Config struct {
-	Brokers  []string   `yaml:"brokers"`
-	ClientID string     `yaml:"client_id"`
+	Brokers  []string   `yaml:"brokers"`   // host:port of one broker or several
+	ClientID string     `yaml:"client_id"` // name in the brokers' logs and quotas
 	TLS      TLSConfig  `yaml:"tls"`
 	SASL     SASLConfig `yaml:"sasl"`
 	// RequestTimeout bounds one request beyond the time it asks the broker to
@@ -31,9 +31,9 @@ type Config struct {
 
 // FetchConfig is the size and the patience of one fetch of one partition.
 type FetchConfig struct {
-	MinBytes int32         `yaml:"min_bytes"`
-	MaxBytes int32         `yaml:"max_bytes"`
-	MaxWait  time.Duration `yaml:"max_wait"`
+	MinBytes int32         `yaml:"min_bytes"` // least bytes that a broker answers with before max_wait is over
+	MaxBytes int32         `yaml:"max_bytes"` // most bytes of one answer, unless a single batch is larger
+	MaxWait  time.Duration `yaml:"max_wait"`  // longest that a broker waits for data
 	// MaxDecompressed bounds one record batch after decompression, in bytes. A
 	// larger one is unreadable.
 	MaxDecompressed int `yaml:"max_decompressed_bytes"`
@@ -41,19 +41,19 @@ type FetchConfig struct {
 
 // TLSConfig is the transport security of the connection to the brokers.
 type TLSConfig struct {
-	Enabled    bool   `yaml:"enabled"`
-	CAFile     string `yaml:"ca_file"`
-	CertFile   string `yaml:"cert_file"`
-	KeyFile    string `yaml:"key_file"`
-	ServerName string `yaml:"server_name"`
+	Enabled    bool   `yaml:"enabled"`     // connect with TLS
+	CAFile     string `yaml:"ca_file"`     // authority of the brokers' certificates, PEM; empty: the system's
+	CertFile   string `yaml:"cert_file"`   // client certificate, PEM
+	KeyFile    string `yaml:"key_file"`    // its key, PEM
+	ServerName string `yaml:"server_name"` // name to expect in the certificates; empty: the broker's host
 }
 
 // SASLConfig is how the client proves who it is; an empty mechanism means not
 // at all.
 type SASLConfig struct {
-	Mechanism string     `yaml:"mechanism"`
-	Username  string     `yaml:"username"`
-	Password  secret.Ref `yaml:"password"`
+	Mechanism string     `yaml:"mechanism"` // plain, scram-sha-256, scram-sha-512, or empty for none
+	Username  string     `yaml:"username"`  // user name
+	Password  secret.Ref `yaml:"password"`  // password
 }
 
 // DefaultConfig reads up to 4 MiB a fetch and waits a quarter of a second for

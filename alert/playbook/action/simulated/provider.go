@@ -25,7 +25,7 @@ import (
 
 // Config says where the platform is.
 type Config struct {
-	URL string `yaml:"url"`
+	URL string `yaml:"url"` // base URL of the administration of the platform
 	// AdminToken opens the admin API.
 	AdminToken secret.Ref `yaml:"admin_token"`
 	// Timeout bounds one call.
