@@ -1,12 +1,14 @@
 package console
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
+	"github.com/keysentry/keysentry/alert"
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/alert/playbook"
 )
@@ -126,20 +128,34 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	// Who decides is who holds the credential, whatever the body says.
+	// Who decides is who holds the credential, whatever the body says. Ids are the
+	// person's own, so that nobody takes the id of another's click beforehand.
 	d.Person, d.Refused = who, ""
+	if d.ID != "" {
+		d.ID = who + "/" + d.ID
+	}
 	if d.Via != "console" {
 		d.Via = "cli"
 	}
+	if d, ok = s.record(w, r, d); ok {
+		reply(w, http.StatusOK, Answer{Decision: &d})
+	}
+}
+
+// record passes a decision to the desk, and answers unless it was accepted.
+func (s *Server) record(w http.ResponseWriter, r *http.Request, d journal.Decision) (journal.Decision, bool) {
 	d, err := s.deps.Desk.Decide(r.Context(), d)
 	switch {
+	case errors.Is(err, alert.ErrNoDecisionID):
+		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
 		fail(w, http.StatusServiceUnavailable, err.Error())
 	case d.Refused != "":
 		reply(w, http.StatusConflict, Answer{Error: d.Refused, Decision: &d})
 	default:
-		reply(w, http.StatusOK, Answer{Decision: &d})
+		return d, true
 	}
+	return d, false
 }
 
 func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
@@ -149,6 +165,16 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
 	}
 	req, ok := decode[PlanRequest](w, r)
 	if !ok {
+		return
+	}
+	// A plan holds its network and is shown to everybody: to ask for one is a
+	// decision, with an authority of its own.
+	what := "plan " + req.Playbook
+	if req.DryRun {
+		what = "dry run of " + req.Playbook
+	}
+	if _, ok := s.record(w, r, journal.Decision{ID: who + "/plan-" + rand.Text(), Action: journal.ActionStart, IncidentID: req.IncidentID,
+		Person: who, Via: "cli", Reason: what}); !ok {
 		return
 	}
 	planned, err := s.deps.Planner.Plan(r.Context(), playbook.PlanRequest{

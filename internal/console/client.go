@@ -50,7 +50,9 @@ func NewClient(base string, credential secret.Value, caFile string) (*Client, er
 	if err != nil {
 		return nil, err
 	}
-	return &Client{base: base, credential: credential, http: &http.Client{Transport: t, Timeout: 20 * time.Second}}, nil
+	// No daemon redirects: whoever does is not to have the credential.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{base: base, credential: credential, http: &http.Client{Transport: t, Timeout: 20 * time.Second, CheckRedirect: stay}}, nil
 }
 
 // Status asks how the daemon is.

@@ -3,6 +3,7 @@ package console
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
@@ -32,6 +33,13 @@ func transport(caFile string) (*http.Transport, error) {
 	return t, nil
 }
 
+var errNotPrivate = errors.New("not https and not this machine")
+
+// private reports whether a credential may be sent there.
+func private(u *url.URL) bool {
+	return u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()))
+}
+
 // toLeader runs next here when this member leads (or nobody is known to), and
 // passes the request to the leader otherwise.
 func (s *Server) toLeader(next http.HandlerFunc) http.HandlerFunc {
@@ -42,6 +50,10 @@ func (s *Server) toLeader(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		target, err := url.Parse(leader)
+		if err == nil && !private(target) {
+			s.deps.Logger.Error("the leader's address is not forwarded to; set its http.advertise to an https address", "leader", leader)
+			err = errNotPrivate
+		}
 		if err != nil || r.Header.Get(forwardedHeader) != "" {
 			fail(w, http.StatusServiceUnavailable, "no leader can be reached; try again in a few seconds")
 			return

@@ -1,0 +1,250 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/keysentry/keysentry/alert"
+	"github.com/keysentry/keysentry/alert/incident"
+	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/alert/playbook"
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/posture"
+	"github.com/keysentry/keysentry/internal/metrics"
+	"github.com/keysentry/keysentry/internal/secret"
+)
+
+// office is a desk and a planner that remember what they were asked.
+type office struct {
+	decided []journal.Decision
+	refuse  string
+	err     error
+	planned []playbook.PlanRequest
+	known   []incident.Incident
+}
+
+func (o *office) Incidents() []incident.Incident { return o.known }
+func (o *office) Incident(id string) (incident.Incident, bool) {
+	for _, i := range o.known {
+		if i.ID == id {
+			return i, true
+		}
+	}
+	return incident.Incident{}, false
+}
+func (o *office) Runs() []incident.Run                    { return nil }
+func (o *office) Run(string) (incident.Run, bool)         { return incident.Run{}, false }
+func (o *office) Person(credential string) (string, bool) { return "ada", credential == "of ada" }
+func (o *office) Decide(_ context.Context, d journal.Decision) (journal.Decision, error) {
+	o.decided = append(o.decided, d)
+	d.Refused = o.refuse
+	return d, o.err
+}
+
+func (o *office) Plan(_ context.Context, req playbook.PlanRequest) (journal.RunPlanned, error) {
+	o.planned = append(o.planned, req)
+	return journal.RunPlanned{RunID: "run-1"}, nil
+}
+
+// serve starts a console on loopback; leader is what it takes for the leader.
+func serve(t *testing.T, o *office, leader string) *httptest.Server {
+	t.Helper()
+	pages, err := newPages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{cfg: DefaultConfig(), pages: pages, forward: &http.Transport{}, deps: Deps{
+		Desk: o, Planner: o, Status: func() Status { return Status{Role: "leader"} }, Leader: func() string { return leader },
+		Scorecard: func(context.Context) (posture.Scorecard, error) { return posture.Scorecard{}, nil },
+		Metrics:   metrics.New(), Logger: slog.New(slog.DiscardHandler),
+	}}
+	srv := httptest.NewUnstartedServer(s.handler())
+	s.listener = srv.Listener
+	srv.Start()
+	t.Cleanup(srv.Close)
+	t.Cleanup(s.forward.CloseIdleConnections)
+	return srv
+}
+
+func post(t *testing.T, url, credential, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if credential != "" {
+		req.Header.Set("Authorization", "Bearer "+credential)
+	}
+	// What a browser would send along for a page of somebody else's.
+	req.Header.Set("Cookie", "credential=of ada; session=of ada")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+func TestWithoutACredentialNothingIsChanged(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/api/v1/decisions", "/api/v1/plans", "/api/v1/decisions?credential=of+ada"} {
+		for _, credential := range []string{"", "of eve", "of ada ", "OF ADA"} {
+			o := &office{}
+			code, _ := post(t, serve(t, o, "").URL+path, credential, `{"id":"x"}`)
+			// HTTP drops the space around a header's value.
+			if credential != "of ada " && (code != http.StatusUnauthorized || len(o.decided)+len(o.planned) > 0) {
+				t.Errorf("%s with %q: %d, decided %v, planned %v", path, credential, code, o.decided, o.planned)
+			}
+		}
+	}
+}
+
+func TestWhoDecidesIsWhoHoldsTheCredential(t *testing.T) {
+	t.Parallel()
+	o := &office{}
+	code, text := post(t, serve(t, o, "").URL+"/api/v1/decisions", "of ada",
+		`{"id":"slack-1","action":"approve","person":"bob","via":"slack","run_id":"run-1","plan_hash":"h"}`)
+	if code != http.StatusOK || len(o.decided) != 1 {
+		t.Fatalf("got %d %s, decided %v", code, text, o.decided)
+	}
+	d := o.decided[0]
+	if d.Person != "ada" || d.Via != "cli" {
+		t.Errorf("decided as %s via %s", d.Person, d.Via)
+	}
+	// An id that another door makes must not be taken here first.
+	if d.ID != "ada/slack-1" {
+		t.Errorf("the id is %q, want one of ada's own", d.ID)
+	}
+}
+
+func TestAnswersToDecisions(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		o    office
+		body string
+		want int
+	}{
+		"recorded":      {office{}, `{"id":"x"}`, http.StatusOK},
+		"refused":       {office{refuse: "stale"}, `{"id":"x"}`, http.StatusConflict},
+		"no leader":     {office{err: alert.ErrNotLeader}, `{"id":"x"}`, http.StatusServiceUnavailable},
+		"no id":         {office{err: alert.ErrNoDecisionID}, `{}`, http.StatusBadRequest},
+		"no JSON":       {office{}, `id=x`, http.StatusBadRequest},
+		"unknown field": {office{}, `{"id":"x","incident":"y"}`, http.StatusBadRequest},
+		"a flood of it": {office{}, `{"id":"` + strings.Repeat("x", 2<<20) + `"}`, http.StatusBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if code, text := post(t, serve(t, &tc.o, "").URL+"/api/v1/decisions", "of ada", tc.body); code != tc.want {
+				t.Errorf("got %d, want %d: %s", code, tc.want, text)
+			}
+		})
+	}
+}
+
+func TestAPlanWantsAuthority(t *testing.T) {
+	t.Parallel()
+	for _, dry := range []string{"false", "true"} {
+		o := &office{refuse: "ada has no authority for this action"}
+		code, text := post(t, serve(t, o, "").URL+"/api/v1/plans", "of ada", `{"playbook":"rotate","network":"net","incident_id":"inc-1","dry_run":`+dry+`}`)
+		if code != http.StatusConflict || !strings.Contains(text, "no authority") || len(o.planned) > 0 {
+			t.Errorf("dry run %s: got %d %s, planned %v", dry, code, text, o.planned)
+		}
+		if len(o.decided) != 1 || o.decided[0].Action != journal.ActionStart || o.decided[0].Person != "ada" || o.decided[0].IncidentID != "inc-1" {
+			t.Errorf("dry run %s: asked the desk %+v", dry, o.decided)
+		}
+	}
+	o := &office{}
+	if code, text := post(t, serve(t, o, "").URL+"/api/v1/plans", "of ada", `{"playbook":"rotate"}`); code != http.StatusOK || len(o.planned) != 1 {
+		t.Errorf("with authority: got %d %s", code, text)
+	}
+}
+
+func TestForwarding(t *testing.T) {
+	t.Parallel()
+	o, away := &office{}, &office{}
+	leader := serve(t, o, "")
+	standby := serve(t, away, leader.URL)
+	if code, text := post(t, standby.URL+"/api/v1/decisions", "of ada", `{"id":"x"}`); code != http.StatusOK || len(o.decided) != 1 || len(away.decided) != 0 {
+		t.Errorf("got %d %s; the leader decided %v, the standby %v", code, text, o.decided, away.decided)
+	}
+	// Two members that take each other for the leader.
+	first := serve(t, away, "http://127.0.0.1:1")
+	second := serve(t, away, first.URL)
+	if code, _ := post(t, second.URL+"/api/v1/decisions", "of ada", `{"id":"x"}`); code != http.StatusServiceUnavailable || len(away.decided) != 0 {
+		t.Errorf("a forwarded request was forwarded: %d, decided %v", code, away.decided)
+	}
+}
+
+func TestCredentialsAreNotForwardedInTheClear(t *testing.T) {
+	t.Parallel()
+	for _, leader := range []string{"http://192.0.2.1:8340", "ftp://127.0.0.1", "//192.0.2.1", "http://", "::"} {
+		code, text := post(t, serve(t, &office{}, leader).URL+"/api/v1/decisions", "of ada", `{"id":"x"}`)
+		if code != http.StatusServiceUnavailable {
+			t.Errorf("%s: got %d %s", leader, code, text)
+		}
+	}
+}
+
+func TestTheClientTakesItsCredentialNowhereElse(t *testing.T) {
+	t.Parallel()
+	var seen []string
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		seen = append(seen, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(other.Close)
+	srv := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(srv.Close)
+	c, err := NewClient(srv.URL, secret.New("of ada"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *Refused
+	if _, err := c.Decide(t.Context(), journal.Decision{ID: "x"}); !errors.As(err, &refused) {
+		t.Errorf("got %v, want a *Refused", err)
+	}
+	if len(seen) > 0 {
+		t.Errorf("the credential went along a redirect: %q", seen)
+	}
+	if _, err := NewClient("http://192.0.2.1:1", secret.New("of ada"), ""); err == nil {
+		t.Error("a client would send a credential over plain http")
+	}
+}
+
+func TestPagesShowEventsAsText(t *testing.T) {
+	t.Parallel()
+	const evil = `"><script>alert(1)</script>`
+	inc := incident.Incident{ID: "inc-1", State: incident.Open, Kind: finding.Other, Subject: finding.Subject{Field: "host", Value: evil, Network: evil},
+		Affected: []incident.Affected{{Field: evil, Values: []string{evil}}}, Timeline: []incident.Entry{{What: evil, Who: evil, Text: evil}},
+		Lead: finding.Finding{Summary: evil, Resolution: evil, Evidence: []finding.Evidence{{Host: evil, Reason: evil, UserID: evil}}}}
+	srv := serve(t, &office{known: []incident.Incident{inc}}, "")
+	for _, path := range []string{"/", "/incidents/inc-1"} {
+		res, err := http.Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		if err := errors.Join(err, res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("script&gt;")) {
+			t.Fatalf("%s: %d, and the incident is not on it", path, res.StatusCode)
+		}
+		if bytes.Contains(text, []byte("<script")) {
+			t.Errorf("%s carries a script", path)
+		}
+		if csp := res.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") {
+			t.Errorf("%s: the policy is %q", path, csp)
+		}
+	}
+}
