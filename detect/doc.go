@@ -20,8 +20,8 @@
 // It is the smallest, over the active partitions, of the newest ts minus the
 // lateness. A partition leaves the minimum only while it is drained: its last
 // fetch is under two seconds old, and its position has equalled the end of the
-// partition for idle_after. One that cannot be fetched, or lags, holds the
-// watermark. When all are drained the watermark follows the clock, lateness and
+// partition for idle_after without an event. One that cannot be fetched, or lags,
+// holds the watermark. When all are drained the watermark follows the clock, lateness and
 // idle_after behind.
 //
 // Imported topics, whose times are their producer's and may be years old, have

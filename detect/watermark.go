@@ -15,11 +15,11 @@ const fetchFresh = 2 * time.Second
 
 // progress is how far one partition was read.
 type progress struct {
-	newest   event.Instant // newest ts; noTS before the first event
-	position int64
-	fetched  event.Instant // time of the last successful fetch
-	// level is since when the position has equalled the end of the partition;
-	// zero: it does not.
+	newest  event.Instant // newest ts; noTS before the first event
+	fetched event.Instant // time of the last successful fetch
+	// level is since when the position has equalled the end of the partition
+	// without an event; zero: it does not. Records that are no events move the
+	// position too, and must not let anyone who can write them hold the watermark.
 	level event.Instant
 }
 
@@ -52,7 +52,7 @@ func (w *watermarks) assign(parts []event.Partition) {
 func (w *watermarks) at(p event.Partition) *progress {
 	s := w.parts[p]
 	if s == nil {
-		s = &progress{newest: noTS, position: -1}
+		s = &progress{newest: noTS}
 		w.parts[p] = s
 	}
 	return s
@@ -69,12 +69,11 @@ func (w *watermarks) saw(p event.Partition, newest event.Instant) {
 func (w *watermarks) fetched(p event.Partition, position, highWatermark int64, now event.Instant) {
 	w.now = max(w.now, now)
 	s := w.at(p)
-	moved := position != s.position
-	s.position, s.fetched = position, now
+	s.fetched = now
 	switch {
 	case position < highWatermark:
 		s.level = 0
-	case moved || s.level == 0:
+	case s.level == 0:
 		s.level = now
 	}
 }
