@@ -78,9 +78,18 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Decoder reads record batches. The zero value decodes with a limit of 64 MiB.
 // It may be used concurrently.
 type Decoder struct {
-	// MaxDecompressed bounds one batch after decompression, in bytes.
+	// MaxDecompressed bounds one batch after decompression, in bytes. Once so much
+	// was decompressed the rest of an answer is left for the next fetch, so that
+	// one answer becomes at most twice as much.
 	MaxDecompressed int
 }
+
+// maxRecords bounds the records of one call: one of nearly no bytes takes a
+// hundred bytes and more once it is read.
+const maxRecords = 200_000
+
+// errEnough ends a call in the middle of a batch; the next fetch goes on there.
+var errEnough = errors.New("enough records for one call")
 
 // run is the state of one call of Decode.
 type run struct {
@@ -92,10 +101,12 @@ type run struct {
 	rec     Record
 	headers []Header
 	max     int
+	size, n int // bytes of the batches that were read, and records handed out
 }
 
 // Decode calls visit for each record at or above from, in offset order, without
-// control records and without records of aborted transactions (res.Aborted).
+// control records and without records of aborted transactions (res.Aborted). It
+// may stop before the end of the answer: Next says where.
 func (d Decoder) Decode(res *FetchResponse, from int64, visit func(*Record)) Decoded {
 	r := &run{from: from, out: Decoded{Next: from}, visit: visit, max: d.MaxDecompressed}
 	if r.max == 0 {
@@ -172,8 +183,14 @@ func (r *run) batch(b, rest []byte) bool {
 	case attrs&control != 0:
 		delete(r.aborted, producer) // the marker ends the transaction, either way
 	case attrs&transacted != 0 && r.aborted[producer]:
+	case r.size >= r.max || r.n >= maxRecords:
+		return false
 	default:
-		if err := r.records(base, attrs, b); err != nil {
+		err := r.records(base, attrs, b)
+		if errors.Is(err, errEnough) {
+			return false
+		}
+		if err != nil {
 			r.gap(last+1, false, err)
 		}
 	}
@@ -242,6 +259,7 @@ func (r *run) records(base int64, attrs int16, b []byte) error {
 			return err
 		}
 	}
+	r.size += len(body)
 	r.rec.Appended = attrs&logAppend != 0
 	if r.rec.Appended {
 		r.rec.Time = instant(int64(binary.BigEndian.Uint64(b[35:])))
@@ -257,6 +275,10 @@ func (r *run) records(base int64, attrs int16, b []byte) error {
 		if r.rec.Offset < r.out.Next {
 			continue
 		}
+		if r.n >= maxRecords {
+			return errEnough
+		}
+		r.n++
 		r.visit(&r.rec)
 		r.out.Next = r.rec.Offset + 1
 	}
