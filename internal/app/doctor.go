@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	kafkajournal "github.com/keysentry/keysentry/alert/journal/kafka"
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/config"
@@ -42,8 +43,8 @@ func (d *doctor) say(status, check, format string, args ...any) {
 	d.rows = append(d.rows, DoctorRow{status, check, fmt.Sprintf(format, args...)})
 }
 
-// Check resolves every secret and builds every component, without connecting. It
-// returns the faults.
+// Check resolves every secret and reads every file that the configuration names,
+// as the start does, without connecting. It returns the faults.
 func Check(cfg *config.Config, getenv func(string) string) []error {
 	var faults []error
 	note := func(path string, err error) {
@@ -75,6 +76,38 @@ func Check(cfg *config.Config, getenv func(string) string) []error {
 	if _, err := a.newDecoder(); err != nil {
 		faults = append(faults, err)
 	}
+	if len(faults) > 0 {
+		return faults // what follows would only say the same again
+	}
+	return a.checkParts()
+}
+
+// checkParts builds what the start builds of secrets and files.
+func (a *App) checkParts() (faults []error) {
+	note := func(path string, err error) {
+		if err != nil {
+			faults = append(faults, operator(path, err))
+		}
+	}
+	key, err := a.cfg.Journal.Key.Resolve(a.opts.Getenv)
+	if err == nil {
+		err = kafkajournal.CheckKey(key)
+	}
+	if err != nil {
+		faults = append(faults, err) // it begins with the path
+	}
+	if err := a.buildPeople(); err != nil {
+		faults = append(faults, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.cfg.Networks)) {
+		if spec := a.cfg.Networks[name]; spec.Provider.Type != "" {
+			_, err := a.target(spec)
+			note("networks."+name, err)
+		}
+	}
+	_, err = a.escrow()
+	note("playbooks.escrow", err)
+	note("http", a.cfg.HTTP.CheckFiles())
 	return faults
 }
 

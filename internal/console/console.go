@@ -102,9 +102,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("listen: %w (is another daemon running? change http.listen)", err)
 	}
 	if cfg.TLS.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		cert, err := cfg.certificate()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("load http.tls: %w", err), l.Close())
+			return nil, errors.Join(err, l.Close())
 		}
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
 	}
@@ -114,6 +114,24 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		ErrorLog: slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+func (c Config) certificate() (tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(c.TLS.CertFile, c.TLS.KeyFile)
+	if err != nil {
+		return cert, fmt.Errorf("load http.tls: %w", err)
+	}
+	return cert, nil
+}
+
+// CheckFiles reads the files that the section names, without opening the port.
+func (c Config) CheckFiles() error {
+	_, err := transport(c.TLS.CAFile)
+	if c.TLS.CertFile != "" {
+		_, certErr := c.certificate()
+		err = errors.Join(err, certErr)
+	}
+	return err
 }
 
 // URL is the base URL of this member.

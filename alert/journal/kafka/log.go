@@ -41,6 +41,14 @@ func (c Config) Validate() []error {
 // minKey is the least length of the key in bytes.
 const minKey = 16
 
+// CheckKey refuses a key that is too short to keep anybody from guessing it.
+func CheckKey(key secret.Value) error {
+	if len(key.Reveal()) < minKey {
+		return fmt.Errorf("journal.key: the key has fewer than %d bytes; make one with: openssl rand -hex 32", minKey)
+	}
+	return nil
+}
+
 // Deps are what a Log needs besides its configuration.
 type Deps struct {
 	Wire  *kafkawire.Client
@@ -104,8 +112,8 @@ func New(cfg Config, deps Deps) (*Log, error) {
 	if deps.Wire == nil || deps.Topic == "" {
 		return nil, errors.New("journal: the connection or the topic is missing")
 	}
-	if len(deps.Key.Reveal()) < minKey {
-		return nil, fmt.Errorf("journal.key: the key has fewer than %d bytes; make one with: openssl rand -hex 32", minKey)
+	if err := CheckKey(deps.Key); err != nil {
+		return nil, err
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
