@@ -57,13 +57,26 @@ func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
 	case err != nil:
 		return err
 	}
+	assigned, err := a.assignment(ctx, as)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.log.Warn("the positions could not be read; joining again", "error", err)
+		}
+		return pause(ctx, time.Second)
+	}
+	assigned.Resume = resumed
+	return a.work(ctx, s, assigned)
+}
+
+// assignment is what the group gave this member, with the positions and clocks
+// that were kept for it.
+func (a *App) assignment(ctx context.Context, as kafka.Assignment) (ingest.Assignment, error) {
+	assigned := ingest.Assignment{
+		Committed: as.Partitions, Detected: map[event.Partition]int64{}, Clocks: map[event.Partition]offset.Snapshot{}, Committer: as.Commit,
+	}
 	points, err := a.control.Load(ctx)
 	if err != nil {
-		return ignoreEnd(ctx, err)
-	}
-	assigned := ingest.Assignment{
-		Committed: as.Partitions, Detected: map[event.Partition]int64{}, Clocks: map[event.Partition]offset.Snapshot{},
-		Committer: as.Commit, Resume: resumed,
+		return assigned, err
 	}
 	for p, cp := range points {
 		assigned.Detected[p] = cp.Detected
@@ -77,7 +90,7 @@ func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
 		}
 		assigned.Clocks[p] = snap
 	}
-	return a.work(ctx, s, assigned)
+	return assigned, nil
 }
 
 // work runs the pipeline until the generation ends or the leadership is lost.
@@ -150,6 +163,7 @@ func (a *App) lead(ctx context.Context, as kafka.Assignment) (s *session, resume
 	a.group.SetEpoch(epoch)
 	s, err = a.newSession(ctx, epoch)
 	if err != nil {
+		a.journal.StepDown() // nobody works for this leadership
 		return nil, false, err
 	}
 	a.mu.Lock()
@@ -171,7 +185,9 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	if err != nil {
 		return nil, operator("detect", err)
 	}
-	a.loadRegistries(ctx, s.engine)
+	if err := a.loadRegistries(ctx, s.engine); err != nil {
+		return nil, fmt.Errorf("%w: %w", errTakeOver, err)
+	}
 	a.memory.brief(s.engine)
 	decoder, err := a.newDecoder()
 	if err != nil {

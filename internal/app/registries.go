@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/keysentry/keysentry/detect"
@@ -21,8 +22,10 @@ const registriesEvery = 10 * time.Second
 
 // loadRegistries fills a new engine: from ClickHouse, which knows every key that
 // a lifecycle event ever told of, and then from what the last leader kept, which
-// is newer. Neither is needed to begin.
-func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) {
+// is newer. Neither needs to be there to begin; but a broker that does not tell
+// is an error, since this leader would then keep its empty registries in the
+// place of the good ones.
+func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if keys, err := a.store.ServerKeys(bounded); err == nil {
@@ -41,14 +44,15 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) {
 	case errors.Is(err, kafka.ErrNoState):
 		a.log.Info("no registries were kept; hosts enter the inventory anew", "reason", err)
 	case err != nil:
-		a.log.Warn("the registries could not be read; hosts enter the inventory anew", "error", err)
+		return fmt.Errorf("read the registries: %w", err)
 	default:
 		if err := json.Unmarshal(data, &snap); err != nil {
 			a.log.Warn("the registries are unreadable; hosts enter the inventory anew", "error", err)
-			return
+			return nil
 		}
 		e.LoadSnapshot(snap)
 	}
+	return nil
 }
 
 // keepRegistries keeps the registries of the live engine, now and then and at
