@@ -109,7 +109,7 @@ func (g eventGen) item() string {
 		f = g.pick(f, "seq", "status", "clock_offset", "code", "cause_confidence")
 		return fmt.Sprintf("%s%s: %s", f, g.pick("", "|lt", "|lte", "|gt", "|gte", "|neq", "|contains"), g.pick("7", "10", "-7", "10.5", "0x0a", "0.3", "0.9", "1e21", "9007199254740993", "401", "-0.0"))
 	case 3:
-		return fmt.Sprintf("%s|cidr%s: %s", g.pick(f, "source_ip", "client_ip"), g.pick("", "|neq"), g.pick("10.0.0.0/8", "fe80::/10", "0.0.0.0/0", "::/0", "10.1.2.3", "::1", "::/96"))
+		return fmt.Sprintf("%s|cidr%s: %s", g.pick(f, "source_ip", "client_ip"), g.pick("", "|neq"), quote(g.pick("10.0.0.0/8", "fe80::/10", "0.0.0.0/0", "::/0", "10.1.2.3", "::1", "::/96")))
 	case 4:
 		at := g.pick("time", "ts", "issued_at", "sent_at", "cert_not_after", "source_ip", "cause", "observed_at")
 		return fmt.Sprintf("%s|%s%s: %s", at, g.pick("minute", "hour", "day", "week", "month", "year"), g.pick("", "|gte", "|lt", "|neq", "|lte", "|gt"), g.pick("0", "1", "3", "9", "14", "2026", "53", "31", "12"))
@@ -209,16 +209,24 @@ func TestSQLParity(t *testing.T) {
 		events = append(events, g.event(n))
 	}
 	storeEvents(t, c, events)
-	done, matches, noSQL := 0, 0, 0
+	done, matches, noSQL, written, compiled := 0, 0, 0, 0, 0
 	for round := 0; done < pairs; round++ {
 		var text strings.Builder
-		for i := range min(100, (pairs-done)/len(events)+1) {
+		n := min(100, (pairs-done)/len(events)+1)
+		written += n
+		for i := range n {
 			text.WriteString(g.rule(i) + "---\n")
 		}
 		files := []File{{"r.yml", []byte(text.String())}}
 		set, diags := Load(files, Options{Layout: LayoutEvent})
 		if len(set.Rules) == 0 {
 			t.Fatalf("seed %d: no rule compiled: %v", seed, diags)
+		}
+		compiled += len(set.Rules)
+		for _, d := range diags {
+			if d.Severity == Error {
+				t.Logf("seed %d: %v", seed, d)
+			}
 		}
 		ref := refParse(files, Mapping{})
 		verdicts, without := sqlVerdicts(t, set, events, func(sql string) []int64 { return column[int64](t, c, sql) })
@@ -249,7 +257,10 @@ func TestSQLParity(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	t.Logf("seed %d: %d pairs, %d matches; %d rules without SQL", seed, done, matches, noSQL)
+	t.Logf("seed %d: %d pairs of %d rules, %d matches; %d rules did not compile, %d have no SQL", seed, done, compiled, matches, written-compiled, noSQL)
+	if compiled < written*9/10 {
+		t.Errorf("only %d of %d rules compiled", compiled, written)
+	}
 }
 
 // sqlVerdicts asks ClickHouse which events satisfy each rule; nil for rules that

@@ -36,6 +36,10 @@ type Config struct {
 	From, To event.Instant
 	// Slice is how much time one query covers.
 	Slice time.Duration
+	// QueryBytes bounds the predicates of one query: the server refuses a
+	// statement above its max_query_size. The queries of a slice, at most 8, run
+	// at the same time.
+	QueryBytes int
 	// Windows bounds the correlator; its Lateness and Standalone are taken as the
 	// daemon would set them.
 	Windows correlate.Config
@@ -44,9 +48,9 @@ type Config struct {
 	Cost bool
 }
 
-// DefaultConfig reads a day at a time.
+// DefaultConfig reads a day at a time, with statements below the server's default of 256 KiB.
 func DefaultConfig() Config {
-	return Config{Slice: 24 * time.Hour, Windows: correlate.DefaultConfig()}
+	return Config{Slice: 24 * time.Hour, QueryBytes: 100_000, Windows: correlate.DefaultConfig()}
 }
 
 // Validate reports every fault, each beginning with the field.
@@ -60,6 +64,9 @@ func (c Config) Validate() []error {
 	}
 	if c.Slice < time.Minute {
 		errs = append(errs, errors.New("slice: must be at least 1m"))
+	}
+	if c.QueryBytes < 1 {
+		errs = append(errs, errors.New("query_bytes: must be positive"))
 	}
 	for _, err := range c.Windows.Validate() {
 		errs = append(errs, fmt.Errorf("windows.%w", err))
@@ -142,7 +149,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
 	cfg.Windows.Standalone = true
 	r := &run{cfg: cfg, deps: deps, corr: correlate.New(deps.Rules, cfg.Windows), matcher: rules.NewMatcher(deps.Rules.Program()),
 		matches: make([]uint64, len(deps.Rules.Rules)), open: map[string]*episode{}, tally: map[*rules.Meta]*tally{}}
-	r.plan = newPlan(deps.Rules)
+	r.plan = newPlan(deps.Rules, cfg.QueryBytes)
 	if n := len(r.plan.heads); n > maxQueries {
 		return nil, fmt.Errorf("the rules need %d queries at a time, and %d are possible: give fewer rules", n, maxQueries)
 	}
@@ -172,9 +179,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
 	return rep, nil
 }
 
-// advanceEvery is how many rows are taken in between two moves of the watermark,
-// which do not change the episodes.
-const advanceEvery = 256
+// advanceEvery is how much time passes between two moves of the watermark, which
+// do not change the episodes.
+const advanceEvery = time.Second
 
 // slice judges the events of [from, to).
 func (r *run) slice(ctx context.Context, from, to event.Instant) error {
@@ -197,10 +204,12 @@ func (r *run) slice(ctx context.Context, from, to event.Instant) error {
 	defer m.close()
 	asked := r.deps.Now()
 	r.server += asked.Sub(began)
-	for n := 1; m.next(); n++ {
-		r.observe(m.row())
-		if n%advanceEvery == 0 {
-			r.advance(m.row().event.TS)
+	for moved := from; m.next(); {
+		row := m.row()
+		r.observe(row)
+		if ts := row.event.TS; ts.Sub(moved) >= advanceEvery {
+			r.advance(ts)
+			moved = ts
 		}
 	}
 	r.local += r.deps.Now().Sub(asked)

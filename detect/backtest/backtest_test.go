@@ -136,7 +136,7 @@ func ruleSet(g *rand.Rand) string {
 	one := func(list ...string) string { return list[g.IntN(len(list))] }
 	for i := range 14 {
 		kind := one("event_count", "event_count", "value_count", "temporal", "temporal_ordered", "value_sum", "value_avg", "value_median", "value_percentile", "event_ratio", "chain")
-		inputs, extra, cond := one("[denied]", "[low]", "[denied, created]"), "", fmt.Sprintf("{%s: %d}", one("gte", "gt", "gte", "lt", "lte", "eq", "neq"), 1+g.IntN(5))
+		inputs, extra, cond := one("[denied]", "[low]", "[denied, created]", "[denied, low]"), "", fmt.Sprintf("{%s: %d}", one("gte", "gt", "gte", "lt", "lte", "eq", "neq"), 1+g.IntN(5))
 		switch kind {
 		case "value_count":
 			extra = "  field: " + one("host", "user_id", "source_ip", "[host, source_ip]") + "\n"
@@ -268,14 +268,15 @@ func TestBacktestIsLive(t *testing.T) {
 		q := newStore(t)
 		events := stream(g, 600)
 		save(t, q.Client, events)
-		end := events[len(events)-1].TS.Add(time.Hour)
+		end := events[len(events)-1].TS.Add(3 * time.Hour) // every episode is over by then
 		for range 5 {
 			text := ruleSet(g)
 			set := load(t, text)
 			windows := correlate.DefaultConfig()
 			want, matches := live(g, set, windows, events, end)
 			rep, got := run(t, q, set, func(c *backtest.Config) {
-				c.From, c.To, c.Slice = start.Add(-time.Minute), end, time.Duration(10+g.IntN(60))*time.Minute
+				c.From, c.To, c.Slice = start.Add(-time.Minute), end, []time.Duration{10 * time.Minute, time.Hour, 24 * time.Hour}[g.IntN(3)]
+				c.QueryBytes = []int{1, 100_000}[g.IntN(2)] // one query per rule, or one for all
 			})
 			if diff := gocmp.Diff(want, got); diff != "" {
 				t.Fatalf("seed %d, round %d: live (-) and backtest (+) differ:\n%s\n%s", seed, round, diff, text)
@@ -393,11 +394,19 @@ func TestConfigValidate(t *testing.T) {
 		t.Error(errs)
 	}
 	bad := backtest.Config{Windows: correlate.Config{Lateness: -1}}
-	if got := len(bad.Validate()); got != 7 {
-		t.Errorf("%d faults, want 7: %v", got, bad.Validate())
+	if got := len(bad.Validate()); got != 8 {
+		t.Errorf("%d faults, want 8: %v", got, bad.Validate())
 	}
 	if _, err := backtest.Run(t.Context(), cfg, backtest.Deps{}); err == nil {
 		t.Error("ran without rules and store")
+	}
+	var many strings.Builder
+	for i := range 9 {
+		fmt.Fprintf(&many, "title: r%[1]d\nname: r%[1]d\nlogsource: {product: keysentry}\ndetection: {s: {status: %[1]d}, condition: s}\n---\n", i)
+	}
+	cfg.QueryBytes = 1
+	if _, err := backtest.Run(t.Context(), cfg, backtest.Deps{Rules: load(t, many.String()), Store: &broken{}, Now: time.Now}); err == nil || !strings.Contains(err.Error(), "9 queries") {
+		t.Errorf("nine queries at a time: %v", err)
 	}
 }
 

@@ -13,10 +13,6 @@ import (
 	"github.com/keysentry/keysentry/rules"
 )
 
-// maxPredicates bounds the predicates of one query, in bytes: the server refuses
-// a statement above max_query_size, 256 KiB unless set otherwise.
-const maxPredicates = 100_000
-
 // maxQueries bounds the queries that are open at a time, each on a connection of
 // its own.
 const maxQueries = 8
@@ -31,8 +27,9 @@ type plan struct {
 	tails      []string
 }
 
-// newPlan writes the predicate of every rule.
-func newPlan(set *rules.Set) *plan {
+// newPlan writes the predicate of every rule, at most queryBytes of them in one
+// query unless one alone is longer.
+func newPlan(set *rules.Set, queryBytes int) *plan {
 	p := &plan{predicates: make([]string, len(set.Rules)), columns: neededFields(set)}
 	var group []int
 	size := 0
@@ -43,7 +40,7 @@ func newPlan(set *rules.Set) *plan {
 		if len(diags) > 0 || pred == "0" {
 			continue
 		}
-		if size += len(pred); size > maxPredicates && len(group) > 0 {
+		if size += len(pred); size > queryBytes && len(group) > 0 {
 			p.add(group)
 			group, size = nil, len(pred)
 		}
