@@ -139,8 +139,8 @@ func (w *work) unreadable(u Unreadable) {
 	}
 	detail, _ := w.d.redactor.String(fmt.Sprintf("offsets %d to %d: %s", from, u.To-1, u.Reason))
 	w.b.Rejects = append(w.b.Rejects, Reject{
-		Ref:        event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: from},
-		ObservedAt: w.now, Reason: ReasonUnreadable, Detail: detail,
+		Ref:    event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: from},
+		Reason: ReasonUnreadable, Detail: detail,
 	})
 }
 
@@ -247,8 +247,8 @@ func checkObserved(at, now event.Instant) error {
 func (w *work) reject(r *Record, ref event.Ref, err error) {
 	reason, field, detail := explain(err)
 	at := r.Time
-	if at < earliest || at > w.now.Add(maxReaderSkew) {
-		at = w.now
+	if checkObserved(at, w.now) != nil {
+		at = 0 // not the reader's time: another reading must give the same row
 	}
 	w.b.Rejects = append(w.b.Rejects, Reject{Ref: ref, ObservedAt: at, Reason: reason, Field: field, Detail: detail,
 		Excerpt: w.d.redactor.Excerpt(r.Value, MaxExcerpt), Size: len(r.Value)})

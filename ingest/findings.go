@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -48,15 +49,18 @@ func gapFinding(p event.Partition, from, to int64, reader string, now event.Inst
 
 // ownFindings are what a batch says about the topic itself: records that it may
 // not carry, and own keys in clear. seen holds what the partition has told
-// already this day; it is bounded by topics, fields and keys.
-func ownFindings(b *Batch, seen map[string]event.Instant) []finding.Finding {
+// already this day; it is bounded by topics, fields and keys. now stands in for
+// an append time that is unknown.
+func ownFindings(b *Batch, seen map[string]event.Instant, now event.Instant) []finding.Finding {
 	var out []finding.Finding
 	for i := range b.Rejects {
 		r := &b.Rejects[i]
-		if r.Reason != ReasonNotAllowedHere || !fresh(seen, "field "+r.Field, r.ObservedAt) {
+		if r.Reason != ReasonNotAllowedHere {
 			continue
 		}
-		out = append(out, notAllowedFinding(b.Partition, r))
+		if at := cmp.Or(r.ObservedAt, now); fresh(seen, "field "+r.Field, at) {
+			out = append(out, notAllowedFinding(b.Partition, r, at))
+		}
 	}
 	for _, l := range b.leaks {
 		if e := &b.Events[l.index]; fresh(seen, "key "+l.keyID+e.Host, e.TS) {
@@ -80,20 +84,20 @@ func fresh(seen map[string]event.Instant, key string, at event.Instant) bool {
 	return true
 }
 
-func notAllowedFinding(p event.Partition, r *Reject) finding.Finding {
+func notAllowedFinding(p event.Partition, r *Reject, at event.Instant) finding.Finding {
 	group := []finding.Pair{{Field: "topic", Value: p.Topic}, {Field: "field", Value: r.Field}}
-	start := r.ObservedAt / day * day
+	start := at / day * day
 	return finding.Finding{
 		ID: finding.MakeID(RuleNotAllowed, group, start), RuleID: RuleNotAllowed, RuleName: "not_allowed_here",
 		RuleTitle: "A topic carried records that it may not carry", Level: "medium",
 		Kind: finding.Other, Severity: finding.Ticket,
 		Subject: finding.Subject{Field: "topic", Value: p.Topic}, Group: group,
-		First: r.ObservedAt, Last: r.ObservedAt, Fired: r.ObservedAt, Count: 1,
+		First: at, Last: at, Fired: at, Count: 1,
 		Summary:    "A producer wrote records whose " + r.Field + " this topic is not configured for; they are in quarantine and were not believed.",
 		Resolution: "Find out who may write to the topic, and whether the configuration or the producer is wrong.",
 		Facts: []finding.Pair{{Field: "field", Value: r.Field}, {Field: "detail", Value: r.Detail},
 			{Field: "partition", Value: strconv.Itoa(int(r.Ref.Partition))}, {Field: "offset", Value: strconv.FormatInt(r.Ref.Offset, 10)}},
-		Evidence: []finding.Evidence{{Ref: r.Ref, TS: r.ObservedAt}},
+		Evidence: []finding.Evidence{{Ref: r.Ref, TS: at}},
 	}
 }
 

@@ -243,7 +243,7 @@ func (t *partition) step(ctx context.Context) error {
 		began := time.Now()
 		found := t.p.Detector.Observe(t.id, b.Events)
 		t.p.m.observe.Observe(time.Since(began).Seconds())
-		t.pending = &pending{batch: b, findings: append(found, ownFindings(b, t.seen)...)}
+		t.pending = &pending{batch: b, findings: append(found, ownFindings(b, t.seen, now)...)}
 		t.pos = f.Next
 		t.checkpoint(now)
 		if err := t.flush(ctx); err != nil {

@@ -89,7 +89,7 @@ func (b *Batch) Release() {
 // Reject is one record that is not an event: it goes to quarantine.
 type Reject struct {
 	Ref        event.Ref
-	ObservedAt event.Instant
+	ObservedAt event.Instant // the append time; 0 when it is unknown or impossible
 	Reason     Reason
 	Field      string // the field at fault, when one is
 	Detail     string // what was wrong; redacted

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 )
@@ -89,4 +91,30 @@ func TestFindingOfTheClockSurvivesARebalance(t *testing.T) {
 			t.Errorf("the finding came %d times, want once", w.findings["absence"])
 		}
 	})
+}
+
+// TestRejectsAreTheSameWhenReadAgain: storage knows a row by its coordinates and
+// its time, so that the time must not be the reader's.
+func TestRejectsAreTheSameWhenReadAgain(t *testing.T) {
+	t.Parallel()
+	d := newTestDecoder(t)
+	decode := func(now event.Instant) []Reject {
+		f := &Fetched{Next: 9, Unreadable: []Unreadable{{From: 0, To: 5, Reason: "bad CRC"}}, Records: []Record{
+			{Offset: 5, Time: testNow.Add(-40 * 366 * 24 * time.Hour), Value: []byte("{")},
+			{Offset: 6, Time: testNow.Add(48 * time.Hour), Value: []byte("{")},
+			{Offset: 7, Value: []byte("{")},
+			{Offset: 8, Time: testNow, Value: []byte("{")}}}
+		b, err := d.Decode(testPart, f, 0, NewClock(0), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Rejects
+	}
+	first := decode(testNow)
+	if len(first) != 5 || first[4].ObservedAt != testNow {
+		t.Fatalf("got %+v", first)
+	}
+	if diff := cmp.Diff(first, decode(testNow.Add(time.Hour))); diff != "" {
+		t.Errorf("an hour later (-first +again):\n%s", diff)
+	}
 }

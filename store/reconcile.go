@@ -23,7 +23,8 @@ type place struct {
 // reconcile takes out of j the rows that the tables hold. It asks only where a
 // doubt exists: before a partition's first insert, while its offsets are below
 // what the tables held at Assign, and after an unknown outcome. A copy of a row
-// has the same observed_at, so the look-up reads few day partitions.
+// has the same observed_at, so the look-up reads few day partitions; beside them
+// it reads that of rejects without a time, which may have one when read again.
 func (w *Writer) reconcile(ctx context.Context, j *job) error {
 	if err := w.learn(ctx, j); err != nil {
 		return err
@@ -136,7 +137,8 @@ func (c *Client) heldTo(ctx context.Context, p event.Partition, committed int64)
 func (c *Client) held(ctx context.Context, p event.Partition, s span) (map[place]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	const where = ` WHERE topic = ? AND partition = ? AND offset BETWEEN ? AND ? AND observed_at BETWEEN fromUnixTimestamp64Nano(?, 'UTC') AND fromUnixTimestamp64Nano(?, 'UTC')`
+	const where = ` WHERE topic = ? AND partition = ? AND offset BETWEEN ? AND ?
+		AND (observed_at BETWEEN fromUnixTimestamp64Nano(?, 'UTC') AND fromUnixTimestamp64Nano(?, 'UTC') OR observed_at = fromUnixTimestamp64Nano(0, 'UTC'))`
 	args := []any{p.Topic, p.ID, s.from, s.to, int64(s.min), int64(s.max)}
 	rows, err := c.conn.Query(ctx, "SELECT DISTINCT offset, idx FROM (SELECT offset, idx FROM events"+where+
 		" UNION ALL SELECT offset, idx FROM quarantine"+where+")", append(args, args...)...)

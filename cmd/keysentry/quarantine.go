@@ -40,7 +40,11 @@ and a redacted excerpt. The record itself stays in Kafka.`)
 		return list(std.out, *format, rows, func(w io.Writer) {
 			fmt.Fprintln(w, "RECORD\tREASON\tFIELD\tDETAIL\tSIZE\tOBSERVED")
 			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", place(r.Ref), r.Reason, r.Field, alert.Printable(r.Detail), r.Size, r.ObservedAt.Time().Format(time.DateTime))
+				observed := "-" // unknown
+				if r.ObservedAt != 0 {
+					observed = r.ObservedAt.Time().Format(time.DateTime)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", place(r.Ref), r.Reason, r.Field, alert.Printable(r.Detail), r.Size, observed)
 			}
 		})
 	})
