@@ -219,8 +219,8 @@ func (a *App) buildPlaybooks() (err error) {
 	if err != nil {
 		return operator("playbooks", err)
 	}
-	a.proposer = &proposer{enabled: a.cfg.Playbook.Propose, manager: a.manager, runner: a.runner, library: a.library, inputs: a.planInputs,
-		leading: func() bool { return a.engine() != nil }, log: a.log, waiting: map[string]bool{}, wake: make(chan struct{}, 1)}
+	a.proposer = newProposer(&proposer{enabled: a.cfg.Playbook.Propose, manager: a.manager, runner: a.runner, library: a.library, inputs: a.planInputs,
+		leading: func() bool { return a.engine() != nil }, log: a.log})
 	a.subscribe()
 	return nil
 }
