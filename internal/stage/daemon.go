@@ -115,7 +115,7 @@ func (d *Daemon) Done() <-chan struct{} { return d.done }
 func (d *Daemon) Running() error {
 	select {
 	case <-d.done:
-		return fmt.Errorf("the daemon ended by itself (%v); its last words:\n%s", d.cmd.ProcessState, d.lastWords())
+		return fmt.Errorf("the daemon ended by itself (%v); its last words:\n%s", d.cmd.ProcessState, d.LastWords())
 	default:
 		return nil
 	}
@@ -144,13 +144,13 @@ func (d *Daemon) Stop(ctx context.Context) (time.Duration, error) {
 		return time.Since(began), fmt.Errorf("the daemon did not stop in time: %w", ctx.Err())
 	}
 	if d.err != nil {
-		return time.Since(began), fmt.Errorf("stop the daemon: %w; its last words:\n%s", d.err, d.lastWords())
+		return time.Since(began), fmt.Errorf("stop the daemon: %w; its last words:\n%s", d.err, d.LastWords())
 	}
 	return time.Since(began), nil
 }
 
-// lastWords is the end of the log.
-func (d *Daemon) lastWords() string {
+// LastWords is the end of the log.
+func (d *Daemon) LastWords() string {
 	const most = 4096
 	b, err := os.ReadFile(d.logs)
 	if err != nil {

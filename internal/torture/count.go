@@ -41,12 +41,21 @@ func (t *trial) firstInsert(ctx context.Context, began time.Time, base uint64) (
 			return time.Since(began).Seconds(), nil
 		}
 		if time.Now().After(deadline) {
-			return 0, errors.Join(fmt.Errorf("nothing was stored for %v", patience), err, t.running())
+			return 0, errors.Join(fmt.Errorf("nothing was stored for %v", patience), err, t.running(), t.lastWords())
 		}
 		if err := stage.Pause(ctx, lookEvery); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// lastWords is what the daemons said last, for the error of a trial that hangs.
+func (t *trial) lastWords() error {
+	var errs []error
+	for _, s := range t.slots {
+		errs = append(errs, fmt.Errorf("%s said last:\n%s", s.cfg.Instance, s.daemon.LastWords()))
+	}
+	return errors.Join(errs...)
 }
 
 // insertsOver waits until no insert of events runs in the server.
@@ -113,6 +122,9 @@ func (t *trial) settle(ctx context.Context) error {
 	return nil
 }
 
+// maxTold bounds the findings that are told of.
+const maxTold = 20
+
 // count fills in the verdict.
 func (t *trial) count(ctx context.Context, r *Result) error {
 	want, err := t.records(ctx)
@@ -134,12 +146,22 @@ func (t *trial) count(ctx context.Context, r *Result) error {
 		switch rec.Kind {
 		case journal.KindTookOver:
 			leaders++
+		case journal.KindEpisode:
+			var ep journal.Episode
+			if err := json.Unmarshal(rec.Body, &ep); err != nil {
+				return fmt.Errorf("read episode of record %d: %w", rec.N, err)
+			}
+			if ep.Closed {
+				twice.closed(ep.FindingID)
+			}
 		case journal.KindFinding:
 			var f finding.Finding
 			if err := json.Unmarshal(rec.Body, &f); err != nil {
 				return fmt.Errorf("read finding of record %d: %w", rec.N, err)
 			}
-			findings++
+			if findings++; findings <= maxTold {
+				t.say("finding: %s %v, episode from %s, fired %s", f.RuleName, f.Group, f.First, f.Fired)
+			}
 			if twice.add(f) {
 				t.say("record %d is a finding that is there already: %s %s", rec.N, f.RuleName, f.ID)
 			}
@@ -194,24 +216,31 @@ func (w *offsetWatch) take(now map[event.Partition]int64) {
 // episodes finds findings that tell of the same thing twice.
 type episodes struct {
 	ids   map[string]bool
-	about map[string]finding.Finding // last finding by rule and group
+	open  map[string]string // rule and group -> id of the episode that goes on
 	again int
 }
 
 func newEpisodes() *episodes {
-	return &episodes{ids: map[string]bool{}, about: map[string]finding.Finding{}}
+	return &episodes{ids: map[string]bool{}, open: map[string]string{}}
 }
 
 // add takes a finding in and reports whether it was there before: the same id,
-// or an episode of the same rule and group that began no later than the last
-// known one fired.
+// or another of the same rule and group whose episode was not closed.
 func (e *episodes) add(f finding.Finding) bool {
 	key := fmt.Sprint(f.RuleID, f.Group, f.Subject)
-	last, known := e.about[key]
-	twice := e.ids[f.ID] || known && f.First <= last.Fired
-	e.ids[f.ID], e.about[key] = true, f
+	twice := e.ids[f.ID] || e.open[key] != ""
+	e.ids[f.ID], e.open[key] = true, f.ID
 	if twice {
 		e.again++
 	}
 	return twice
+}
+
+// closed notes that an episode is over: the next one is a new finding.
+func (e *episodes) closed(id string) {
+	for key, open := range e.open {
+		if open == id {
+			delete(e.open, key)
+		}
+	}
 }

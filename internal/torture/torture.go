@@ -40,8 +40,8 @@ type Result struct {
 	Lost int64 `json:"lost"`
 	// Duplicates is what the table with FINAL, or the view, counts too much.
 	Duplicates int64 `json:"duplicates"`
-	// FindingsTwice counts findings that the journal holds again: the same
-	// episode of the same rule about the same group.
+	// FindingsTwice counts findings that the journal holds again: with the same
+	// id, or of a rule and group whose episode was not closed.
 	FindingsTwice int `json:"findings_twice"`
 	// OffsetWentBack counts the times a committed offset was seen to fall.
 	OffsetWentBack int `json:"offset_went_back"`

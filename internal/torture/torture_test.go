@@ -135,24 +135,27 @@ func TestOffsetWatch(t *testing.T) {
 
 func TestEpisodes(t *testing.T) {
 	t.Parallel()
-	f := func(id, group string, first, fired event.Instant) finding.Finding {
-		return finding.Finding{ID: id, RuleID: "r", Group: []finding.Pair{{Field: "key_id", Value: group}}, First: first, Fired: fired}
+	f := func(id, group string) finding.Finding {
+		return finding.Finding{ID: id, RuleID: "r", Group: []finding.Pair{{Field: "key_id", Value: group}}}
 	}
 	tests := map[string]struct {
 		findings []finding.Finding
+		closed   string // after the first
 		want     int
 	}{
-		"different groups":        {[]finding.Finding{f("a", "k1", 1, 5), f("b", "k2", 1, 5)}, 0},
-		"the same id":             {[]finding.Finding{f("a", "k1", 1, 5), f("a", "k1", 1, 5)}, 1},
-		"an overlapping episode":  {[]finding.Finding{f("a", "k1", 1, 5), f("b", "k1", 4, 9)}, 1},
-		"a later episode":         {[]finding.Finding{f("a", "k1", 1, 5), f("b", "k1", 6, 9)}, 0},
-		"twice in one again":      {[]finding.Finding{f("a", "k1", 1, 5), f("a", "k1", 1, 5), f("a", "k1", 1, 5)}, 2},
-		"the id in another group": {[]finding.Finding{f("a", "k1", 1, 5), f("a", "k2", 7, 9)}, 1},
+		"different groups":        {[]finding.Finding{f("a", "k1"), f("b", "k2")}, "", 0},
+		"the same id":             {[]finding.Finding{f("a", "k1"), f("a", "k1")}, "", 1},
+		"while the first goes on": {[]finding.Finding{f("a", "k1"), f("b", "k1")}, "", 1},
+		"after the first":         {[]finding.Finding{f("a", "k1"), f("b", "k1")}, "a", 0},
+		"after another's end":     {[]finding.Finding{f("a", "k1"), f("b", "k1")}, "x", 1},
+		"the same id again":       {[]finding.Finding{f("a", "k1"), f("a", "k1")}, "a", 1},
+		"the id in another group": {[]finding.Finding{f("a", "k1"), f("a", "k2")}, "", 1},
 	}
 	for name, tt := range tests {
 		e := newEpisodes()
 		for _, x := range tt.findings {
 			e.add(x)
+			e.closed(tt.closed)
 		}
 		if e.again != tt.want {
 			t.Errorf("%s: %d again, want %d", name, e.again, tt.want)
