@@ -62,24 +62,22 @@ func (c *clocks) Offset(_, host string) (off, margin time.Duration, ok bool) {
 // has them: at least once, keyed by their coordinates.
 type quarantining struct {
 	ingest.EventWriter
-	produce func(ctx context.Context, r *ingest.Reject) error
+	produce func(ctx context.Context, rejects []ingest.Reject) error
 	log     *slog.Logger
 }
 
 // Append implements ingest.EventWriter.
 func (q *quarantining) Append(ctx context.Context, b *ingest.Batch, acked func(next int64)) error {
-	for i := range b.Rejects {
-		for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-			err := q.produce(ctx, &b.Rejects[i])
-			if err == nil {
-				break
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			q.log.Warn("a rejected record did not reach the quarantine topic; trying again", "error", err)
-			_ = pause(ctx, wait)
+	for wait := 100 * time.Millisecond; len(b.Rejects) > 0; wait = min(2*wait, 5*time.Second) {
+		err := q.produce(ctx, b.Rejects)
+		if err == nil {
+			break
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		q.log.Warn("rejected records did not reach the quarantine topic; trying again", "records", len(b.Rejects), "error", err)
+		_ = pause(ctx, wait)
 	}
 	return q.EventWriter.Append(ctx, b, acked)
 }
@@ -95,14 +93,21 @@ type rejected struct {
 	Size       int           `json:"size"`
 }
 
-func (a *App) produceReject(ctx context.Context, r *ingest.Reject) error {
-	value, err := json.Marshal(rejected{r.Ref, r.ObservedAt, r.Reason, r.Field, r.Detail, r.Excerpt, r.Size})
-	if err != nil {
-		return fmt.Errorf("encode rejected record: %w", err)
+// produceRejects writes them together: one request each would let a flood of
+// broken records hold storage back for hours.
+func (a *App) produceRejects(ctx context.Context, rejects []ingest.Reject) error {
+	now := event.At(a.opts.Now())
+	msgs := make([]kafka.Message, len(rejects))
+	for i := range rejects {
+		r := &rejects[i]
+		value, err := json.Marshal(rejected{r.Ref, r.ObservedAt, r.Reason, r.Field, r.Detail, r.Excerpt, r.Size})
+		if err != nil {
+			return fmt.Errorf("encode rejected record: %w", err)
+		}
+		key := fmt.Sprintf("%s/%d/%d/%d", r.Ref.Topic, r.Ref.Partition, r.Ref.Offset, r.Ref.Idx)
+		msgs[i] = kafka.Message{Time: now, Key: []byte(key), Value: value}
 	}
-	key := fmt.Sprintf("%s/%d/%d/%d", r.Ref.Topic, r.Ref.Partition, r.Ref.Offset, r.Ref.Idx)
-	_, err = a.kafka.Produce(ctx, a.cfg.Kafka.Topics.Quarantine, kafka.Message{Time: event.At(a.opts.Now()), Key: []byte(key), Value: value})
-	return err
+	return a.kafka.ProduceBatch(ctx, a.cfg.Kafka.Topics.Quarantine, msgs)
 }
 
 // positions keeps detected positions, together with the clock estimates that
