@@ -85,6 +85,7 @@ var freeText = [...]event.Field{event.FieldReason, event.FieldUserAgent, event.F
 var names = [...]event.Field{
 	event.FieldUserID, event.FieldRequestID, event.FieldID, event.FieldCertCN, event.FieldHost,
 	event.FieldRelease, event.FieldService, event.FieldActorRole, event.FieldBoot, event.FieldNetwork, event.FieldCertID,
+	event.FieldRegion, event.FieldMethod, event.FieldTLSAlert,
 }
 
 // Event masks the secrets in the text fields of e, drops the query of its
@@ -155,6 +156,12 @@ func Place(e *event.Event, f event.Field) *string {
 		return &e.Boot
 	case event.FieldNetwork:
 		return &e.Network
+	case event.FieldRegion:
+		return &e.Region
+	case event.FieldMethod:
+		return &e.Method
+	case event.FieldTLSAlert:
+		return &e.TLSAlert
 	}
 	return &e.CertID
 }
