@@ -20,7 +20,7 @@ import (
 )
 
 // describe matches what a prometheus.Desc says of itself; it has no other way.
-var describe = regexp.MustCompile(`^Desc\{fqName: "(\w+)", help: "(.*)", (?:unit: "\w*", )?constLabels: \{[^}]*\}, variableLabels: \{([^}]*)\}\}$`)
+var describe = regexp.MustCompile(`^Desc\{fqName: "(\w+)", help: "(.*?)", (?:unit: "\w*", )?constLabels: \{[^}]*\}, variableLabels: \{([^}]*)\}\}$`)
 
 // TestReferenceOfMetrics builds every component that counts, as the daemon does,
 // and lists what they have registered.
