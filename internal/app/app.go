@@ -79,10 +79,12 @@ type App struct {
 
 	people map[[sha256.Size]byte]string // digest of a credential -> person
 
-	mu       sync.Mutex
-	rules    *rules.Set
-	session  *session // what this member runs on while it leads
-	storeErr error    // why the schema is not in place; nil once it is
+	mu    sync.Mutex
+	rules *rules.Set
+	// ruleFaults are the faults for which documents are left out of rules.
+	ruleFaults map[string]bool
+	session    *session // what this member runs on while it leads
+	storeErr   error    // why the schema is not in place; nil once it is
 }
 
 // OperatorError is a fault that only a person can mend: the daemon stops with

@@ -105,13 +105,18 @@ func (a *App) buildRules() error {
 	return nil
 }
 
-// reportRules says which rules do not run, and why.
+// reportRules says which rules do not run, and why, and keeps it in mind.
 func (a *App) reportRules(diags []rules.Diagnostic) {
+	faults := map[string]bool{}
 	for _, d := range diags {
 		if d.Severity == rules.Error {
+			faults[faultKey(d)] = true
 			a.log.Error("rule is left out", "at", fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Col), "code", d.Code, "error", d.Message, "hint", d.Hint)
 		}
 	}
+	a.mu.Lock()
+	a.ruleFaults = faults
+	a.mu.Unlock()
 }
 
 func (a *App) newDecoder() (*ingest.Decoder, error) {

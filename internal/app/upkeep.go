@@ -147,13 +147,16 @@ func (a *App) Reload(ctx context.Context) error {
 	set, diags, err := LoadRules(a.cfg.Rules)
 	change := journal.ConfigChange{What: "rules", Result: "applied"}
 	if err == nil {
-		a.reportRules(diags)
+		err = a.newFaults(diags)
+	}
+	if err == nil {
 		err = a.swap(set)
 	}
 	if err != nil {
 		change.Result, change.Detail = "refused", err.Error()
 		a.log.Error("reload refused; the running rules stay", "error", err)
 	} else {
+		a.reportRules(diags)
 		change.Detail = fmt.Sprintf("%d rules, %d correlations", len(set.Rules), len(set.Correlations))
 		a.log.Info("rules reloaded", "rules", len(set.Rules), "correlations", len(set.Correlations))
 	}
@@ -163,6 +166,36 @@ func (a *App) Reload(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// newFaults is the first fault that the running rules do not have, and how many
+// more there are. What was left out already may stay out; but a document that ran
+// until now must not be lost to a slip of the pen.
+func (a *App) newFaults(diags []rules.Diagnostic) error {
+	a.mu.Lock()
+	known := a.ruleFaults
+	a.mu.Unlock()
+	first, n := "", 0
+	for _, d := range diags {
+		if d.Severity != rules.Error || known[faultKey(d)] {
+			continue
+		}
+		if n++; n == 1 {
+			first = d.String()
+		}
+	}
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("rules: %s", first)
+	}
+	return fmt.Errorf("rules: %s; and %d more", first, n-1)
+}
+
+// faultKey is the same for a fault that has moved within its file.
+func faultKey(d rules.Diagnostic) string {
+	return fmt.Sprint(d.File, "\x00", d.Code, "\x00", d.Message)
 }
 
 // swap gives the live engine the new rules first: when it refuses them, nothing
