@@ -3,6 +3,7 @@ package encfile
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 
@@ -41,6 +42,9 @@ func (e *Escrow) Deposit(ctx context.Context, name string, v secret.Value) (stri
 	sealed, err := seal([]byte(v.Reveal()), e.to)
 	if err != nil {
 		return "", err
+	}
+	if err := os.MkdirAll(e.dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the escrow's folder: %w", err)
 	}
 	path := filepath.Join(e.dir, "escrow-"+unsafeInName.ReplaceAllString(name, "_")+".age")
 	return path, writeDurably(path, sealed)

@@ -167,7 +167,9 @@ func TestEscrowOpensWithTheOperatorsIdentityOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := encfile.NewEscrow(t.TempDir(), operator.Recipient().String())
+	// The folder need not be there: the hour of need is no time to find that out.
+	dir := filepath.Join(t.TempDir(), "escrow", "keys")
+	e, err := encfile.NewEscrow(dir, operator.Recipient().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,6 +78,11 @@ func New(cfg Config, deps Deps) (*Provider, error) {
 	if client == nil {
 		client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second}}
 	}
+	// A redirect would take the keys to whom it names, and that one's answer would
+	// count as the platform's.
+	own := *client
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client = &own
 	return &Provider{url: strings.TrimSuffix(cfg.URL, "/"), token: deps.AdminToken, client: client, limit: cfg.Timeout}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,6 +92,36 @@ func TestWrongAdminTokenIsRefused(t *testing.T) {
 		t.Errorf("Issue: %v, want ErrRefused", err)
 	} else if strings.Contains(err.Error(), "wrong") {
 		t.Errorf("the error quotes the token: %v", err)
+	}
+}
+
+func TestKeysDoNotFollowARedirect(t *testing.T) {
+	t.Parallel()
+	var seen atomic.Int32
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Server-Key") != "" || r.Header.Get("Authorization") != "" {
+			seen.Add(1)
+		}
+	}))
+	t.Cleanup(elsewhere.Close)
+	moved := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(moved.Close)
+	c := simulated.DefaultConfig()
+	c.URL = moved.URL
+	prov, err := simulated.New(c, simulated.Deps{AdminToken: secret.New("token")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err := prov.Mint(t.Context(), playbook.MintRequest{Key: secret.New("sk_live_x"), UserID: "u"}); err == nil && (res.OK || res.Dead) {
+		t.Errorf("a redirect says something about the key: %+v", res)
+	}
+	if _, err := prov.List(t.Context()); err == nil {
+		t.Error("a redirect lists keys")
+	}
+	if n := seen.Load(); n > 0 {
+		t.Errorf("%d keys went to another server", n)
 	}
 }
 
