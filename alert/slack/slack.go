@@ -272,7 +272,8 @@ func refusal(name string) (alert.Class, time.Duration) {
 	case "message_not_found", "cant_update_message", "edit_window_closed":
 		return alert.Gone, 0
 	case "invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long", "too_many_attachments", "no_text",
-		"invalid_metadata_format", "invalid_metadata_schema", "metadata_too_large":
+		"invalid_metadata_format", "invalid_metadata_schema", "metadata_too_large",
+		"thread_not_found", "invalid_thread_ts", "cannot_reply_to_message", "restricted_action_thread_locked":
 		return alert.Refused, 0
 	}
 	return alert.Permanent, 0

@@ -231,6 +231,21 @@ func TestRefusedBlocksArriveAsOneLine(t *testing.T) {
 	}
 }
 
+// A thread that takes no more replies is the message's misfortune, not the
+// channel's: others may go out meanwhile.
+func TestAThreadThatTakesNothingIsNotAPermanentFault(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"cannot_reply_to_message", "restricted_action_thread_locked", "thread_not_found", "invalid_thread_ts"} {
+		s, srv := start(t, nil, slack.Deps{})
+		srv.Fail("chat.postMessage", slacktest.Fault{Error: name}, slacktest.Fault{Error: name})
+		_, err := s.Post(t.Context(), message())
+		var n *alert.NotifyError
+		if !errors.As(err, &n) || n.Class != alert.Refused {
+			t.Errorf("%s: got %v, want class refused", name, err)
+		}
+	}
+}
+
 func TestUpdateOfADeletedMessage(t *testing.T) {
 	t.Parallel()
 	s, _ := start(t, nil, slack.Deps{})
