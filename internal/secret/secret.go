@@ -68,8 +68,24 @@ func (r Ref) Validate() error {
 		return errors.New("give either file or env, not both")
 	case r.IsZero():
 		return errors.New("give file: PATH or env: NAME; the secret itself is not accepted here")
+	case r.Env != "" && !isName(r.Env):
+		return errNoName
 	}
 	return nil
+}
+
+// errNoName does not repeat what may be the secret itself.
+var errNoName = errors.New("env is no name of an environment variable; the secret itself is not accepted here")
+
+// isName reports whether s can name an environment variable in every shell.
+func isName(s string) bool {
+	for i, r := range s {
+		letter := r == '_' || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z')
+		if !letter && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // Resolve reads the secret; trailing line ends of a file are dropped. A zero
@@ -79,6 +95,8 @@ func (r Ref) Resolve(getenv func(string) string) (Value, error) {
 	switch {
 	case r.IsZero():
 		return Value{}, nil
+	case r.Env != "" && !isName(r.Env):
+		return Value{}, errNoName
 	case r.Env != "":
 		s := getenv(r.Env)
 		if s == "" {

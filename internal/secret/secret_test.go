@@ -67,12 +67,13 @@ func TestRefResolve(t *testing.T) {
 		want    string
 		wantErr string
 	}{
-		"file":        {Ref{File: file}, "content", ""},
-		"env":         {Ref{Env: "SET"}, "from env", ""},
-		"nothing":     {Ref{}, "", ""},
-		"env not set": {Ref{Env: "UNSET"}, "", "UNSET is not set"},
-		"no file":     {Ref{File: filepath.Join(dir, "none")}, "", "read secret file"},
-		"empty file":  {Ref{File: empty}, "", "is empty"},
+		"file":                              {Ref{File: file}, "content", ""},
+		"env":                               {Ref{Env: "SET"}, "from env", ""},
+		"nothing":                           {Ref{}, "", ""},
+		"env not set":                       {Ref{Env: "UNSET"}, "", "UNSET is not set"},
+		"no file":                           {Ref{File: filepath.Join(dir, "none")}, "", "read secret file"},
+		"empty file":                        {Ref{File: empty}, "", "is empty"},
+		"the secret where its name belongs": {Ref{Env: "xoxb-1-hunter2"}, "", "no name of an environment variable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,6 +81,9 @@ func TestRefResolve(t *testing.T) {
 			if tc.wantErr != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.wantErr) {
 					t.Fatalf("error %v, want one with %q", err, tc.wantErr)
+				}
+				if strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("the error shows the secret: %v", err)
 				}
 				return
 			}
