@@ -17,8 +17,8 @@ const maxWindows = 50_000
 // keeps.
 type floodGuard struct {
 	cfg       Flood
-	sources   map[sourceKey]*window
-	incidents map[string]*window
+	sources   *windows[sourceKey]
+	incidents *windows[string]
 }
 
 type sourceKey struct{ rule, source string }
@@ -29,13 +29,13 @@ type window struct {
 }
 
 func newFloodGuard(cfg Flood) *floodGuard {
-	return &floodGuard{cfg: cfg, sources: map[sourceKey]*window{}, incidents: map[string]*window{}}
+	return &floodGuard{cfg: cfg, sources: newWindows[sourceKey](cfg.Per), incidents: newWindows[string](time.Minute)}
 }
 
 // admit reports whether the finding is worth a record of its own, and counts it.
 func (g *floodGuard) admit(f *finding.Finding, incidentID string, now event.Instant) bool {
-	inc := take(g.incidents, incidentID, time.Minute, now)
-	src := take(g.sources, sourceKey{f.RuleID, source(f)}, g.cfg.Per, now)
+	inc := g.incidents.take(incidentID, now)
+	src := g.sources.take(sourceKey{f.RuleID, source(f)}, now)
 	if (inc != nil && inc.n >= g.cfg.PerIncident) || (src != nil && src.n >= g.cfg.PerSource) {
 		return false
 	}
@@ -47,26 +47,49 @@ func (g *floodGuard) admit(f *finding.Finding, incidentID string, now event.Inst
 	return true
 }
 
+// windows are the windows of one kind, all of one length.
+type windows[K comparable] struct {
+	length time.Duration
+	byKey  map[K]*window
+	// sweepAt is when the first window can be over: until then a full map is not
+	// looked through again, which each finding of a storm would have to wait for.
+	sweepAt event.Instant
+}
+
+func newWindows[K comparable](length time.Duration) *windows[K] {
+	return &windows[K]{length: length, byKey: map[K]*window{}}
+}
+
 // take finds the window of key, a new one when it is over, nil when there is no
 // room.
-func take[K comparable](m map[K]*window, key K, length time.Duration, now event.Instant) *window {
-	w, ok := m[key]
-	if ok && now.Sub(w.start) < length {
+func (s *windows[K]) take(key K, now event.Instant) *window {
+	w, ok := s.byKey[key]
+	if ok && now.Sub(w.start) < s.length {
 		return w
 	}
-	if !ok && len(m) >= maxWindows {
-		for k, old := range m {
-			if now.Sub(old.start) >= length {
-				delete(m, k)
-			}
-		}
-		if len(m) >= maxWindows {
+	if !ok && len(s.byKey) >= maxWindows {
+		if s.sweep(now); len(s.byKey) >= maxWindows {
 			return nil
 		}
 	}
 	w = &window{start: now}
-	m[key] = w
+	s.byKey[key] = w
 	return w
+}
+
+func (s *windows[K]) sweep(now event.Instant) {
+	if now < s.sweepAt {
+		return
+	}
+	oldest := now
+	for k, w := range s.byKey {
+		if now.Sub(w.start) >= s.length {
+			delete(s.byKey, k)
+			continue
+		}
+		oldest = min(oldest, w.start)
+	}
+	s.sweepAt = oldest.Add(s.length)
 }
 
 // source is who caused the finding, as near as it says.

@@ -260,7 +260,7 @@ func TestStormIsOneIncidentAndFewMessages(t *testing.T) {
 	if !strings.Contains(RenderText(root.Message), "only counted") {
 		t.Errorf("the message does not tell what was dropped:\n%s", RenderText(root.Message))
 	}
-	if n := len(r.m.flood.sources); n > maxWindows {
+	if n := len(r.m.flood.sources.byKey); n > maxWindows {
 		t.Errorf("flood guard: %d windows", n)
 	}
 }
@@ -312,6 +312,29 @@ func TestLoudSourceDoesNotHideAnother(t *testing.T) {
 	all := r.m.Incidents()
 	if len(all) != 2 || all[1].Findings != 10+1 || all[1].Dropped != 89 {
 		t.Errorf("got %d incidents, loud one %d kept %d dropped", len(all), all[1].Findings, all[1].Dropped)
+	}
+}
+
+func TestAFullFloodGuardMakesRoomWhenWindowsEnd(t *testing.T) {
+	t.Parallel()
+	s := newWindows[int](time.Hour)
+	start := event.At(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	for i := range maxWindows {
+		if s.take(i, start.Add(time.Duration(i)*time.Millisecond)) == nil {
+			t.Fatalf("no room for window %d", i)
+		}
+	}
+	if s.take(-1, start.Add(time.Minute)) != nil {
+		t.Error("there is room in a full guard")
+	}
+	if got, want := s.sweepAt, start.Add(time.Hour); got != want {
+		t.Errorf("looks through the windows again at %v, want at the end of the first, %v", got.Time(), want.Time())
+	}
+	if s.take(-1, start.Add(time.Hour-1)) != nil {
+		t.Error("there is room before the first window is over")
+	}
+	if s.take(-1, start.Add(time.Hour)) == nil || len(s.byKey) != maxWindows {
+		t.Errorf("the first window is over, and it is not replaced: %d windows", len(s.byKey))
 	}
 }
 
