@@ -93,12 +93,12 @@ func (m *Manager) facts(inc *incident.Incident) []Fact {
 	}
 	add(label(inc.Subject.Field), "", subject)
 	add("Network", "", inc.Subject.Network)
-	numbers := fmt.Sprintf("%d events in %d findings", inc.Events, inc.Findings)
+	numbers := fmt.Sprintf("findings: %d, events that satisfied the rule: %d", inc.Findings, inc.Events)
 	if f.Threshold != "" {
-		numbers += ", " + strconv.FormatFloat(f.Value, 'g', 6, 64) + " where the rule says " + f.Threshold
+		numbers = strconv.FormatFloat(f.Value, 'g', 6, 64) + " when it fired, where the rule says " + f.Threshold + "; " + numbers
 	}
 	add("Numbers", "", numbers)
-	add("First seen", "", stamp(f.First))
+	add("Since", "", stamp(f.First))
 	for _, a := range inc.Affected {
 		if a.Field != inc.Subject.Field || inc.Subject.Value == incident.Many {
 			note := ""

@@ -75,8 +75,8 @@ func TestRootMessageSaysEverything(t *testing.T) {
   Cause:         retired_key_foreign (confidence 97 %)
   Key id:        k1
   Network:       net
-  Numbers:       3 events in 1 findings, 3 where the rule says gte 1
-  First seen:    2026-03-01 11:59:01 UTC
+  Numbers:       3 when it fired, where the rule says gte 1; findings: 1, events that satisfied the rule: 3
+  Since:         2026-03-01 11:59:01 UTC
   Host:          api-1, api-2
   Source ip:     198.51.100.7
   User id:       u1
