@@ -77,6 +77,8 @@ func runBacktest(ctx context.Context, std stdio, f backtestFlags) error {
 	cfg.From, cfg.To, cfg.Slice, cfg.Cost = from, to, *f.slice, *f.cost
 	cfg.Windows = whole.Detect.Windows
 	cfg.Windows.Lateness = whole.Detect.Lateness
+	// Events that are stored may have been clamped by an earlier, wider bound.
+	cfg.MaxLateness = max(cfg.MaxLateness, whole.Ingest.MaxLateness)
 	if errs := cfg.Validate(); len(errs) > 0 {
 		return usage(errs[0])
 	}

@@ -36,6 +36,9 @@ type Config struct {
 	From, To event.Instant
 	// Slice is how much time one query covers.
 	Slice time.Duration
+	// MaxLateness is how long after its effective time an event may have been
+	// observed, at most: what ingest clamps by.
+	MaxLateness time.Duration
 	// QueryBytes bounds the predicates of one query: the server refuses a
 	// statement above its max_query_size. The queries of a slice, at most 8, run
 	// at the same time.
@@ -50,7 +53,7 @@ type Config struct {
 
 // DefaultConfig reads a day at a time, with statements below the server's default of 256 KiB.
 func DefaultConfig() Config {
-	return Config{Slice: 24 * time.Hour, QueryBytes: 100_000, Windows: correlate.DefaultConfig()}
+	return Config{Slice: 24 * time.Hour, MaxLateness: 24 * time.Hour, QueryBytes: 100_000, Windows: correlate.DefaultConfig()}
 }
 
 // Validate reports every fault, each beginning with the field.
@@ -64,6 +67,9 @@ func (c Config) Validate() []error {
 	}
 	if c.Slice < time.Minute {
 		errs = append(errs, errors.New("slice: must be at least 1m"))
+	}
+	if c.MaxLateness < time.Minute {
+		errs = append(errs, errors.New("max_lateness: must be at least 1m"))
 	}
 	if c.QueryBytes < 1 {
 		errs = append(errs, errors.New("query_bytes: must be positive"))
@@ -197,7 +203,7 @@ func (r *run) slice(ctx context.Context, from, to event.Instant) error {
 		r.server += r.deps.Now().Sub(began)
 		return nil
 	}
-	m, err := r.plan.open(ctx, r.deps.Store, from, to)
+	m, err := r.plan.open(ctx, r.deps.Store, within(from, to, r.cfg.MaxLateness))
 	if err != nil {
 		return err
 	}

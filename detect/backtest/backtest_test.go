@@ -102,7 +102,7 @@ func stream(g *rand.Rand, n int) []event.Event {
 			ts = ts.Add(time.Duration(g.IntN(20_000)) * time.Millisecond)
 		}
 		p := int32(g.IntN(3))
-		e := event.Event{Ref: event.Ref{Topic: "auth.events", Partition: p, Offset: offsets[p]}, TS: ts, Time: ts, ObservedAt: ts.Add(time.Second), Origin: event.OriginPlatform}
+		e := event.Event{Ref: event.Ref{Topic: "auth.events", Partition: p, Offset: offsets[p]}, TS: ts, Time: ts, ObservedAt: ts.Add([]time.Duration{time.Second, -4 * time.Second, 23 * time.Hour}[g.IntN(3)]), Origin: event.OriginPlatform}
 		offsets[p]++
 		e.Type = []event.Type{event.TypeSessionDenied, event.TypeSessionCreated, event.TypeAuthTokenIssued}[g.IntN(3)]
 		e.Present = e.Present.Set(event.FieldType).Set(event.FieldTime)
@@ -394,8 +394,8 @@ func TestConfigValidate(t *testing.T) {
 		t.Error(errs)
 	}
 	bad := backtest.Config{Windows: correlate.Config{Lateness: -1}}
-	if got := len(bad.Validate()); got != 8 {
-		t.Errorf("%d faults, want 8: %v", got, bad.Validate())
+	if got := len(bad.Validate()); got != 9 {
+		t.Errorf("%d faults, want 9: %v", got, bad.Validate())
 	}
 	if _, err := backtest.Run(t.Context(), cfg, backtest.Deps{}); err == nil {
 		t.Error("ran without rules and store")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
@@ -116,14 +117,22 @@ func always(f event.Field) bool {
 	return false
 }
 
-// within is the condition that ts lies in [from, to).
-func within(from, to event.Instant) string {
-	return fmt.Sprintf("WHERE ts >= fromUnixTimestamp64Nano(toInt64(%d), 'UTC') AND ts < fromUnixTimestamp64Nano(toInt64(%d), 'UTC')", int64(from), int64(to))
+// maxAhead is more than the effective time may lie after the append time.
+const maxAhead = time.Minute
+
+// within is the condition that ts lies in [from, to). The bounds of observed_at
+// follow from it; they spare the partitions of other days.
+func within(from, to event.Instant, maxLateness time.Duration) string {
+	instant := func(i event.Instant) string {
+		return fmt.Sprintf("fromUnixTimestamp64Nano(toInt64(%d), 'UTC')", int64(i))
+	}
+	return fmt.Sprintf("WHERE ts >= %s AND ts < %s AND observed_at >= %s AND observed_at < %s",
+		instant(from), instant(to), instant(from.Add(-maxAhead)), instant(to.Add(maxLateness)))
 }
 
 // count is how many events a slice has.
 func (r *run) count(ctx context.Context, from, to event.Instant) (uint64, error) {
-	rows, err := r.deps.Store.Query(ctx, "SELECT count() FROM events FINAL "+within(from, to), nil)
+	rows, err := r.deps.Store.Query(ctx, "SELECT count() FROM events FINAL "+within(from, to, r.cfg.MaxLateness), nil)
 	if err != nil {
 		return 0, err
 	}
@@ -167,11 +176,11 @@ type source struct {
 	done    bool
 }
 
-// open starts the queries of a slice.
-func (p *plan) open(ctx context.Context, store Querier, from, to event.Instant) (*merge, error) {
+// open starts the queries of a slice, which where bounds.
+func (p *plan) open(ctx context.Context, store Querier, where string) (*merge, error) {
 	m := &merge{}
 	for i, head := range p.heads {
-		rows, err := store.Query(ctx, head+within(from, to)+p.tails[i], nil)
+		rows, err := store.Query(ctx, head+where+p.tails[i], nil)
 		if err != nil {
 			m.close()
 			return nil, err

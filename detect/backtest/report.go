@@ -145,7 +145,7 @@ func (r *run) timed(ctx context.Context, predicate string, from event.Instant) (
 	best := time.Duration(0)
 	for range 2 {
 		began := r.deps.Now()
-		rows, err := r.deps.Store.Query(ctx, "SELECT countIf("+predicate+") FROM events FINAL "+within(from, r.cfg.To), nil)
+		rows, err := r.deps.Store.Query(ctx, "SELECT countIf("+predicate+") FROM events FINAL "+within(from, r.cfg.To, r.cfg.MaxLateness), nil)
 		if err != nil {
 			return 0, err
 		}
