@@ -60,6 +60,8 @@ type stepState struct {
 	state, text, err    string
 	outputs             map[string]string
 	started, ended      event.Instant
+	// tried: an attempt was not only intended, or may not have been.
+	tried bool
 	// ambiguous: an attempt ended without a known outcome.
 	ambiguous bool
 }
@@ -250,7 +252,7 @@ func (run *run) canBackOut() bool {
 		return false
 	}
 	for _, s := range run.planned.Plan.Steps {
-		if s.Type == typeRevoke && run.steps[s.ID] != nil {
+		if st := run.steps[s.ID]; s.Type == typeRevoke && st != nil && (st.tried || st.state != "late") {
 			return false
 		}
 	}
@@ -339,6 +341,7 @@ func (f *fold) step(rec journal.Record, s journal.Step) bool {
 	switch s.State {
 	case "started":
 		st.ambiguous = st.ambiguous || st.state == "started"
+		st.tried = st.tried || st.ambiguous
 		st.started, st.ended = rec.Time, 0
 	case "done":
 		st.ended, st.outputs, st.ambiguous = rec.Time, s.Outputs, false
@@ -353,6 +356,7 @@ func (f *fold) step(rec journal.Record, s journal.Step) bool {
 			run.lost = append(run.lost, id)
 		}
 	}
+	st.tried = st.tried || (s.State != "started" && s.State != "late")
 	st.attempt, st.state, st.text, st.err = s.Attempt, s.State, s.Text, s.Error
 	return true
 }

@@ -111,3 +111,33 @@ func TestAReopenedIncidentIsAcknowledgedAnew(t *testing.T) {
 		l.end()
 	})
 }
+
+// Until the old key was really being revoked there is a way back.
+func TestAStopRightBeforeTheRevokeLeavesTheWayBack(t *testing.T) {
+	t.Parallel()
+	inWorld(t, platform.Parallel, func(t *testing.T, w *world) {
+		l := w.begin(testConfig(), 0)
+		p := w.plan(l, nil)
+		w.approve(p, "bob")
+		l.untilState(p.RunID, playbook.StateOverlap, 10*time.Minute)
+		w.mu.Lock()
+		w.slow = 4 * time.Second
+		w.mu.Unlock()
+		l.untilState(p.RunID, playbook.StateProven, 10*time.Minute)
+		w.decide(journal.Decision{Action: journal.ActionStop, RunID: p.RunID, Person: "carl"})
+		v := l.untilState(p.RunID, playbook.StateStopped, time.Minute)
+		for _, s := range v.Steps {
+			if s.ID == "revoke" && s.State != "late" {
+				t.Fatalf("the revoke is %q, want late: the test is about nothing", s.State)
+			}
+		}
+		w.decide(journal.Decision{Action: journal.ActionChoose, RunID: p.RunID, Person: "bob", Choice: "back_out"})
+		w.decide(journal.Decision{Action: journal.ActionResume, RunID: p.RunID, Person: "bob"})
+		l.until(p.RunID, time.Hour, func(v playbook.RunView) bool { return v.Ended })
+		l.end()
+		if v, _ := l.runner.Get(p.RunID); v.State != playbook.StateBackOut {
+			t.Errorf("the run ended %s, want %s", v.State, playbook.StateBackOut)
+		}
+		w.oneKeyWorks()
+	})
+}
