@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keysentry/keysentry/alert"
 	"github.com/keysentry/keysentry/alert/incident"
@@ -218,6 +219,30 @@ func TestTheClientTakesItsCredentialNowhereElse(t *testing.T) {
 	}
 	if _, err := NewClient("http://192.0.2.1:1", secret.New("of ada"), ""); err == nil {
 		t.Error("a client would send a credential over plain http")
+	}
+}
+
+func TestThePageDoesNotWaitForTheScorecard(t *testing.T) {
+	t.Parallel()
+	pages, err := newPages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait time.Duration
+	s := &Server{pages: pages, deps: Deps{Desk: &office{}, Status: func() Status { return Status{} }, Logger: slog.New(slog.DiscardHandler),
+		Scorecard: func(ctx context.Context) (posture.Scorecard, error) {
+			if end, ok := ctx.Deadline(); ok {
+				wait = time.Until(end)
+			}
+			return posture.Scorecard{}, context.DeadlineExceeded
+		}}}
+	w := httptest.NewRecorder()
+	s.overviewPage(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "Unknown: ") {
+		t.Errorf("got %d\n%s", w.Code, w.Body)
+	}
+	if wait <= 0 || wait > writeTimeout/2 {
+		t.Errorf("the scorecard may take %v of the %v that the page has", wait, writeTimeout)
 	}
 }
 

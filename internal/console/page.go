@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"fmt"
 	"html/template"
@@ -76,6 +77,10 @@ type overview struct {
 // pastShown bounds the list of ended incidents on the page; the API has all.
 const pastShown = 50
 
+// cardTime bounds the wait for the scorecard, which asks ClickHouse: incidents
+// have to be seen while ClickHouse hangs.
+const cardTime = 3 * time.Second
+
 func (s *Server) overviewPage(w http.ResponseWriter, r *http.Request) {
 	v := overview{Title: "Overview", Now: time.Now().UTC().Format(time.DateTime), Status: s.deps.Status(), Runs: s.deps.Desk.Runs()}
 	for _, inc := range s.deps.Desk.Incidents() {
@@ -85,7 +90,9 @@ func (s *Server) overviewPage(w http.ResponseWriter, r *http.Request) {
 			v.Past = append(v.Past, inc)
 		}
 	}
-	if card, err := s.deps.Scorecard(r.Context()); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), cardTime)
+	defer cancel()
+	if card, err := s.deps.Scorecard(ctx); err != nil {
 		v.CardError = err.Error()
 	} else {
 		v.Card = &card
