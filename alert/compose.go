@@ -212,7 +212,9 @@ func buttons(inc *incident.Incident, run *incident.Run) []Button {
 		add(Button{Action: journal.ActionAck, Label: "Acknowledge", Style: "primary"})
 	}
 	if run != nil && run.Waiting() {
-		add(Button{Action: journal.ActionApprove, Label: "Approve plan", Style: "danger", RunID: run.ID, PlanHash: run.PlanHash})
+		if inc.State != incident.Closed {
+			add(Button{Action: journal.ActionApprove, Label: "Approve plan", Style: "danger", RunID: run.ID, PlanHash: run.PlanHash})
+		}
 		add(Button{Action: journal.ActionDeny, Label: "Deny", RunID: run.ID, PlanHash: run.PlanHash, NeedsReason: grave})
 	}
 	if run != nil && run.Acting() && run.State == "overdue" {

@@ -231,7 +231,10 @@ func refuseChoice(d *journal.Decision, run *incident.Run) string {
 }
 
 func (m *Manager) refuseApproval(d *journal.Decision, run *incident.Run, now event.Instant) string {
+	inc, ok := m.set.Incident(run.IncidentID)
 	switch {
+	case ok && inc.State == incident.Closed:
+		return "the incident was closed by " + inc.ClosedBy + ": its plan is void"
 	case run.DryRun:
 		return "a dry run is not approved"
 	case !run.Waiting():

@@ -54,6 +54,8 @@ func TestDecideRefuses(t *testing.T) {
 		{"forged hash", nothing, journal.Decision{ID: "d", Action: journal.ActionApprove, RunID: "run-1", PlanHash: "hash-2", Person: "ana"}, "stale"},
 		{"unknown run", nothing, journal.Decision{ID: "d", Action: journal.ActionApprove, RunID: "run-9", PlanHash: "hash-1", Person: "ana"}, "no such run"},
 		{"approved before", func(r *rig, _ string) { r.decide(approve("first", "bob")) }, approve("d", "ana"), "approved by bob"},
+		{"incident is closed", closeIt, approve("d", "bob"), "closed by ana"},
+		{"deny the plan of a closed incident", closeIt, journal.Decision{ID: "d", Action: journal.ActionDeny, RunID: "run-1", Person: "bob", Reason: "x"}, ""},
 		{"denied before", func(r *rig, _ string) {
 			r.decide(journal.Decision{ID: "no", Action: journal.ActionDeny, RunID: "run-1", Person: "bob", Reason: "not now"})
 		}, approve("d", "ana"), "denied by bob"},

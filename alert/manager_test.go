@@ -315,6 +315,21 @@ func TestLoudSourceDoesNotHideAnother(t *testing.T) {
 	}
 }
 
+func TestAClosedIncidentOffersNoApproval(t *testing.T) {
+	t.Parallel()
+	r, id := planned(t)
+	r.pass(time.Minute)
+	closeIt(r, id)
+	r.pass(time.Minute)
+	var got []string
+	for _, b := range r.messenger.roots()[0].Buttons {
+		got = append(got, b.Action)
+	}
+	if want := []string{journal.ActionDeny}; !slices.Equal(got, want) {
+		t.Errorf("got buttons %v, want %v", got, want)
+	}
+}
+
 func TestAFullFloodGuardMakesRoomWhenWindowsEnd(t *testing.T) {
 	t.Parallel()
 	s := newWindows[int](time.Hour)
