@@ -149,6 +149,10 @@ func (a *App) close() {
 	}
 }
 
+// sourcesGrace is how long the sources may take to end before what works on what
+// they bring is stopped beside them.
+const sourcesGrace = 2 * time.Second
+
 // Run works until ctx ends. It returns nil after an ordinary stop, an
 // *OperatorError when a person has to change something, and another error when
 // something broke.
@@ -165,6 +169,9 @@ func (a *App) Run(ctx context.Context) error {
 	defer stopMiddle()
 	inner, stopInner := context.WithCancelCause(ctx)
 	defer stopInner(nil)
+	// Sources that a silent server keeps from ending do not use up the time of the
+	// others: a stop takes ten seconds at most.
+	defer context.AfterFunc(inner, func() { time.AfterFunc(sourcesGrace, stopMiddle) })()
 
 	var rings [2]sync.WaitGroup
 	var failures errs
