@@ -8,8 +8,17 @@ import (
 	"github.com/keysentry/keysentry/alert/incident"
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/alert/playbook"
+	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/simulate/platform"
 )
+
+// change journals a change of an incident, as alerting does.
+func (w *world) change(c journal.IncidentChange) {
+	w.t.Helper()
+	if _, err := w.journal.Append(w.t.Context(), journal.Entry{Kind: journal.KindIncident, Time: event.At(time.Now()), Body: c}); err != nil {
+		w.t.Fatal(err)
+	}
+}
 
 func TestTheKillSwitchStopsEveryRun(t *testing.T) {
 	t.Parallel()

@@ -406,14 +406,6 @@ func (w *world) decide(d journal.Decision) {
 	}
 }
 
-// change journals a change of an incident, as alerting does.
-func (w *world) change(c journal.IncidentChange) {
-	w.t.Helper()
-	if _, err := w.journal.Append(w.t.Context(), journal.Entry{Kind: journal.KindIncident, Time: event.At(time.Now()), Body: c}); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
 func (w *world) approve(p journal.RunPlanned, person string) {
 	w.t.Helper()
 	w.decide(journal.Decision{Action: journal.ActionApprove, RunID: p.RunID, PlanHash: p.PlanHash, Person: person, Via: "cli"})
