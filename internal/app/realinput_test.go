@@ -55,7 +55,7 @@ func TestRealInput(t *testing.T) {
 	const loudest = "183.62.140.253"
 	inc := d.incident("an incident about the source that guesses most", about(loudest))
 	text := slacktest.Show(r.told(pageTo, loudest)).Text
-	for _, want := range []string{inc.ID, loudest, "One source is refused again and again", "30 where the rule says", "Failed password for root", "Block the source"} {
+	for _, want := range []string{inc.ID, loudest, "One source is refused again and again", "30 when it fired, where the rule says", "Failed password for root", "Block the source"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the message does not say %q", want)
 		}
