@@ -43,6 +43,7 @@ func NewDecoder(cfg Config, d DecoderDeps) (*Decoder, error) {
 	if dec.redactor == nil {
 		dec.redactor = redact.New()
 	}
+	dec.m.mask = dec.redactor.String
 	for i, tc := range cfg.Topics {
 		t, err := newTopic(tc, d)
 		if err != nil {

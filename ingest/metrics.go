@@ -24,6 +24,7 @@ type decodeMetrics struct {
 	cuts     *prometheus.CounterVec
 	unknowns *prometheus.CounterVec
 	seconds  prometheus.Histogram
+	mask     func(string) (string, bool) // secrets in names; nil: none
 
 	mu    sync.Mutex
 	known map[string]prometheus.Counter
@@ -55,7 +56,7 @@ func (m *decodeMetrics) decoded(b *Batch, d time.Duration) {
 func (m *decodeMetrics) cut(f event.Field) { m.cuts.WithLabelValues(f.String()).Inc() }
 
 // unknown counts a field that is not of the contract. The names come from
-// messages, so their number and length are bounded.
+// messages, so their number and length are bounded, and secrets in them masked.
 func (m *decodeMetrics) unknown(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,9 +66,12 @@ func (m *decodeMetrics) unknown(name string) {
 		case len(m.known) >= maxUnknownNames || len(name) > 64:
 			c = m.unknowns.WithLabelValues("other")
 		default:
-			name = strings.Clone(name)
-			c = m.unknowns.WithLabelValues(name)
-			m.known[name] = c
+			label := strings.Clone(name)
+			if m.mask != nil {
+				label, _ = m.mask(label)
+			}
+			c = m.unknowns.WithLabelValues(label)
+			m.known[strings.Clone(name)] = c
 		}
 	}
 	c.Inc()
