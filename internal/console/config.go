@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"strings"
 	"time"
 )
 
@@ -54,6 +56,24 @@ func (c Config) BaseURL(listening net.Addr) string {
 		scheme = "https"
 	}
 	return scheme + "://" + listening.String()
+}
+
+// answersTo reports whether a request's Host may be meant for this port. On
+// loopback only its own names are: a foreign name that leads here is a page in a
+// browser on this machine, which must not read incidents.
+func (c Config) answersTo(host string) bool {
+	listen, _, err := net.SplitHostPort(c.Listen)
+	if err != nil || !loopback(listen) {
+		return true
+	}
+	if u, err := url.Parse(c.Advertise); err == nil && c.Advertise != "" && host == u.Host {
+		return true
+	}
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	return loopback(strings.Trim(name, "[]"))
 }
 
 func loopback(host string) bool {

@@ -180,11 +180,12 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.overviewPage)
 	mux.HandleFunc("GET /incidents/{id}", s.incidentPage)
 	mux.HandleFunc("GET /style.css", s.stylesheet)
-	return guard(mux)
+	return s.guard(mux)
 }
 
-// guard sets the headers that every answer carries and bounds every body.
-func guard(next http.Handler) http.Handler {
+// guard sets the headers that every answer carries, bounds every body, and
+// refuses names that are not ours.
+func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
@@ -192,6 +193,10 @@ func guard(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if !s.cfg.answersTo(r.Host) {
+			fail(w, http.StatusMisdirectedRequest, "this port listens on loopback and does not answer to that name; a proxy's name belongs into http.advertise")
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }

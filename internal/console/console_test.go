@@ -273,3 +273,22 @@ func TestPagesShowEventsAsText(t *testing.T) {
 		}
 	}
 }
+
+func TestAForeignNameReadsNothing(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, &office{known: []incident.Incident{{ID: "inc-1"}}}, "")
+	req, err := http.NewRequest(http.MethodGet, srv.URL+"/api/v1/incidents", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "evil.example"
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if err != nil || res.StatusCode != http.StatusMisdirectedRequest || strings.Contains(string(body), "inc-1") {
+		t.Errorf("got %d, %v:\n%s", res.StatusCode, err, body)
+	}
+}
