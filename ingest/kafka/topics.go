@@ -139,7 +139,9 @@ type ownTopic struct {
 func (c *Client) ownTopics() []ownTopic {
 	return []ownTopic{
 		{c.cfg.Topics.Journal, map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}},
-		{c.cfg.Topics.Control, map[string]string{"cleanup.policy": "compact"}},
+		// Small segments: compaction leaves the newest one alone, and a takeover reads
+		// the topic from its start.
+		{c.cfg.Topics.Control, map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleanable.dirty.ratio": "0.1"}},
 		{c.cfg.Topics.Quarantine, map[string]string{"cleanup.policy": "delete"}},
 	}
 }
