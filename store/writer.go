@@ -193,7 +193,8 @@ func (w *Writer) broadcast() {
 }
 
 // Revoke forgets p: its rows in the queue are dropped, an attempt in flight is
-// awaited (at most insert.timeout), and what it stored is acknowledged first.
+// awaited (at most insert.timeout, and longer while it looks up what an unknown
+// outcome stored), and what it stored is acknowledged first.
 // It must not be called while holding a lock that acked takes.
 func (w *Writer) Revoke(p event.Partition) {
 	w.mu.Lock()
