@@ -59,6 +59,27 @@ func (o *ownKeys) find(s string, i, j int) string {
 			break
 		}
 	}
+	return o.inside(s[i:j])
+}
+
+// maxWindows bounds how many places of one run are tried; each costs an HMAC.
+const maxWindows = 256
+
+// inside returns the fingerprint of an own key of known length somewhere in a
+// longer run: behind an escape such as %22, or glued to a name.
+func (o *ownKeys) inside(run string) string {
+	for length := range o.lengths {
+		if length == 0 {
+			continue
+		}
+		for k := 0; k+length <= len(run) && k < maxWindows; k++ {
+			for _, r := range o.rings {
+				if id := event.Fingerprint([]byte(r.hmacKey), run[k:k+length]); r.prints[id] {
+					return id
+				}
+			}
+		}
+	}
 	return ""
 }
 
