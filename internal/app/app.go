@@ -118,6 +118,15 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	if opts.Out == nil {
 		opts.Out = os.Stdout
 	}
+	if cfg.Instance == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, operator("instance", fmt.Errorf("the host has no name (%w); give one", err))
+		}
+		named := *cfg
+		named.Instance = host
+		cfg = &named
+	}
 	a := &App{cfg: cfg, opts: opts, redactor: redact.New(), memory: newMemory(), strays: make(chan kafkajournal.Stray, 16)}
 	// What the library code of others logs passes the same filter as events do.
 	a.log = slog.New(a.redactor.Handler(opts.Logger.Handler())).With("instance", cfg.Instance)

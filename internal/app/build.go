@@ -299,7 +299,7 @@ func (a *App) leaderURL() string {
 		return ""
 	}
 	last := a.memory.lastLeader()
-	if last.Member == a.cfg.Instance {
+	if last.Member == a.cfg.Instance || last.Address == a.URL() {
 		return ""
 	}
 	return strings.TrimSuffix(last.Address, "/")

@@ -29,7 +29,8 @@ import (
 
 // Config is the whole configuration.
 type Config struct {
-	// Instance names this daemon in the journal and in logs.
+	// Instance names this daemon in the journal and in logs; no two daemons of a
+	// group have the same. Empty: the host's name.
 	Instance string `yaml:"instance"`
 	// DataDir holds what a daemon keeps for itself; not shared by two of them.
 	DataDir string    `yaml:"data_dir"`
@@ -123,7 +124,6 @@ func (n *NetworkSpec) UnmarshalYAML(node *yaml.Node) error {
 // Default is the configuration without a file.
 func Default() *Config {
 	return &Config{
-		Instance: "keysentry",
 		DataDir:  "keysentry-data",
 		Log:      LogConfig{Level: "info", Format: "json"},
 		HTTP:     console.DefaultConfig(),
@@ -143,8 +143,8 @@ func Default() *Config {
 // Validate reports every fault; each error begins with the field's path.
 func (c *Config) Validate() []error {
 	var errs []error
-	if strings.TrimSpace(c.Instance) == "" {
-		errs = append(errs, errors.New("instance: give this daemon a name"))
+	if c.Instance != strings.TrimSpace(c.Instance) {
+		errs = append(errs, errors.New("instance: must not begin or end with a space"))
 	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data_dir: give a folder of its own"))
