@@ -94,7 +94,7 @@ func TestAnApprovalInTheLastSecondCounts(t *testing.T) {
 		l := w.begin(testConfig(), 0)
 		p := w.plan(l, nil)
 		l.end()
-		time.Sleep(p.ExpiresAt.Time().Sub(time.Now()) - time.Second)
+		time.Sleep(time.Until(p.ExpiresAt.Time()) - time.Second)
 		w.approve(p, "bob")
 		l = w.begin(testConfig(), 0) // waits as every new leader
 		l.untilState(p.RunID, playbook.StateDone, 10*time.Minute)
