@@ -12,11 +12,17 @@ func devCommand(std stdio) *cobra.Command {
 	c := group("dev", "Run Kafka and ClickHouse for development", "Run Kafka and ClickHouse on this machine, without installing either.")
 	up := &cobra.Command{Use: "up", Short: "Run both until interrupted, and print how to connect", Args: noArgs,
 		Long: `Run Kafka and ClickHouse on loopback until interrupted. Data stays in --dir from
-one time to the next.`}
+one time to the next. The topics are made with the broker's time, as topics of
+audit events must be.`}
 	dir := up.Flags().String("dir", "keysentry-dev", "folder for the data")
 	kind := choiceFlag(up.Flags(), "kafka", "embedded broker, or Apache Kafka, which needs Java and Maven", "fake", "apache")
+	names := up.Flags().StringSlice("topic", []string{"auth.events"}, "`NAME` of a topic of audit events to make; may be repeated")
 	up.RunE = action(func(ctx context.Context) error {
-		return devstack.Up(ctx, devstack.UpOptions{Dir: *dir, Out: std.out, Kafka: *kind})
+		topics := make([]devstack.Topic, len(*names))
+		for i, name := range *names {
+			topics[i] = devstack.Topic{Name: name, Partitions: 3, Configs: devstack.LogAppendTime()}
+		}
+		return devstack.Up(ctx, devstack.UpOptions{Dir: *dir, Out: std.out, Kafka: *kind, Topics: topics})
 	})
 
 	fetch := &cobra.Command{Use: "fetch [clickhouse] [kafka]", Short: "Download what the two need, before it is needed",
