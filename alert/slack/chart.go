@@ -33,6 +33,9 @@ func (s *Slack) Chart(ctx context.Context, m alert.Message, ts string) error {
 	return nil
 }
 
+// maxLabels is how many times of day fit under the chart without touching.
+const maxLabels = 6
+
 // drawSeries renders counts per bucket as a PNG.
 func drawSeries(s finding.Series) ([]byte, error) {
 	counts := s.Counts
@@ -46,7 +49,7 @@ func drawSeries(s finding.Series) ([]byte, error) {
 	}
 	p, err := charts.LineRender([][]float64{counts}, charts.PNGOutputOptionFunc(),
 		charts.TitleTextOptionFunc("Events per "+bucketWords(s)), charts.XAxisLabelsOptionFunc(labels),
-		charts.DimensionsOptionFunc(chartWidth, chartHeight))
+		charts.DimensionsOptionFunc(chartWidth, chartHeight), func(o *charts.ChartOption) { o.XAxis.LabelCount = maxLabels })
 	if err != nil {
 		return nil, err
 	}
