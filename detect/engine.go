@@ -25,8 +25,11 @@ type Deps struct {
 	// producer): its windows have a watermark of their own, which follows the
 	// records and never the clock. nil: no topic is.
 	Imported func(topic string) bool
-	Logger   *slog.Logger
-	Metrics  *metrics.Registry
+	// Remembers says that what first_seen and rate_anomaly know is kept: see
+	// TakeMemory and LoadMemory. Without it they know what this engine has seen.
+	Remembers bool
+	Logger    *slog.Logger
+	Metrics   *metrics.Registry
 }
 
 // Engine judges events. All its methods are safe for concurrent use; Observe and
@@ -34,6 +37,8 @@ type Deps struct {
 type Engine struct {
 	cfg    Config
 	clocks Clocks
+	// remembers: see Deps.
+	remembers bool
 	// imported tells the topics whose windows are in past.
 	imported func(topic string) bool
 	log      *slog.Logger
@@ -50,6 +55,7 @@ type Engine struct {
 	facts     facts
 	hosts     inventory
 	ended     *recentSet
+	coverage  *coverage
 	probes    map[string]*probe
 	parts     map[event.Partition]*partition
 	live      watermarks    // of topics on the broker's time
@@ -104,14 +110,27 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		deps.Imported = func(string) bool { return false }
 	}
 	cfg.Windows.Lateness, cfg.Windows.Standalone = cfg.Lateness, true
+	cover := newCoverage(cfg.MaxHosts)
+	cfg.Windows.Coverage = cover.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, log: deps.Logger, set: deps.Rules,
 		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
-		windows: correlate.New(deps.Rules, cfg.Windows), past: correlate.New(deps.Rules, cfg.Windows), evidence: newEvidenceRing(cfg.EvidenceEvents)}
+		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
+	e.windows, e.past = e.newWindows(deps.Rules)
 	e.history.imported = true
 	e.m = newMetrics(metrics.OrNew(deps.Metrics), e)
 	e.logProblems(e.windows)
 	return e, nil
+}
+
+// newWindows makes the correlators of a set. What an import knows is not kept: it
+// is about other times.
+func (e *Engine) newWindows(set *rules.Set) (windows, past *correlate.Correlator) {
+	cfg := e.cfg.Windows
+	e.coverage.asked = slices.ContainsFunc(set.Correlations, func(c *rules.Correlation) bool { return c.MinCoverage > 0 })
+	past = correlate.New(set, cfg)
+	cfg.Remembers = e.remembers
+	return correlate.New(set, cfg), past
 }
 
 func (e *Engine) logProblems(c *correlate.Correlator) {
@@ -241,6 +260,7 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 				e.m.causes[v.cause].Inc()
 			}
 		}
+		e.coverage.saw(ev)
 		own := e.isProbe(ev)
 		part.own = append(part.own, own)
 		if own {
@@ -320,13 +340,11 @@ func (e *Engine) match(part *partition, windows *correlate.Correlator, events []
 func (e *Engine) correlate(windows *correlate.Correlator, in correlate.Input, fired []correlate.Firing) []correlate.Firing {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	for _, r := range in.Matched {
-		if windows.Wants(r) {
-			e.evidence.add(in.Event)
-			break
-		}
+	fired = windows.Observe(in, fired)
+	if windows.Noted() {
+		e.evidence.add(in.Event)
 	}
-	return windows.Observe(in, fired)
+	return fired
 }
 
 func (e *Engine) takeBacklog() []correlate.Firing {
@@ -417,9 +435,8 @@ func (e *Engine) SwapRules(set *rules.Set) error {
 	defer e.swap.Unlock()
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	next := correlate.New(set, e.cfg.Windows)
+	next, past := e.newWindows(set)
 	next.Migrate(e.windows)
-	past := correlate.New(set, e.cfg.Windows)
 	past.Migrate(e.past)
 	e.windows, e.past, e.set = next, past, set
 	e.logProblems(next)

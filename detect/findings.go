@@ -60,6 +60,18 @@ func threshold(c *rules.Correlation) string {
 	for _, b := range c.Bounds {
 		parts = append(parts, b.Op+" "+strconv.FormatFloat(b.Value, 'g', -1, 64)+unit)
 	}
+	switch c.Type {
+	case rules.FirstSeen:
+		return "first_seen(" + c.Field[0] + ") in " + span(c.Lookback)
+	case rules.RateAnomaly:
+		return "rate_anomaly of 1 in 10^" + strconv.FormatFloat(c.Threshold, 'g', -1, 64) + ", " + c.Direction
+	case rules.Absence:
+		order := "before"
+		if c.After {
+			order = "after"
+		}
+		return "absence of " + c.Inputs[1].Name + " " + order + ", within " + span(c.Timespan)
+	}
 	what := string(c.Type)
 	if len(c.Field) > 0 {
 		what += "(" + strings.Join(c.Field, ", ") + ")"

@@ -3,6 +3,9 @@ package correlate
 import (
 	"errors"
 	"time"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
 )
 
 // Config bounds the state and says how far out of order events may come.
@@ -22,6 +25,13 @@ type Config struct {
 	// event_count of one, grouped by network and risk subject. The daemon wants
 	// it; rules eval, which prints matches instead, does not.
 	Standalone bool `yaml:"-"`
+	// Remembers says that somebody keeps what first_seen and rate_anomaly know for
+	// longer than windows last: each of their rules fires nothing until
+	// LoadMemory was called for it, and TakeMemory tells what to keep.
+	Remembers bool `yaml:"-"`
+	// Coverage tells what share of the expected events of a group is held over
+	// [from, to]; false when nobody knows. Nil: all of them are.
+	Coverage func(group []finding.Pair, from, to event.Instant) (float64, bool) `yaml:"-"`
 }
 
 // DefaultConfig is what the daemon runs with.

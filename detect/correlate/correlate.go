@@ -27,6 +27,9 @@ type Correlator struct {
 
 	watermark event.Instant
 	cursor    event.Instant // the ts that is being judged
+	began     event.Instant // the earliest ts that arrived
+	noted     bool          // a record became evidence in this call of Observe
+	dirty     []news        // what TakeMemory has to tell
 	wait      waiting
 	timers    timerHeap
 	toJudge   []*group
@@ -62,7 +65,7 @@ type hit struct {
 // evaluate are left out and named by Problems.
 func New(set *rules.Set, cfg Config) *Correlator {
 	c := &Correlator{cfg: cfg, byRule: make([][]use, len(set.Rules)), watermark: math.MinInt64, cursor: math.MinInt64,
-		newestSilent: math.MinInt64, partOf: map[event.Partition]int32{}, seed: maphash.MakeSeed()}
+		began: math.MaxInt64, newestSilent: math.MinInt64, partOf: map[event.Partition]int32{}, seed: maphash.MakeSeed()}
 	c.wait.buckets = map[int64][]entry{}
 	c.hash.SetSeed(c.seed)
 	if cfg.Standalone {
@@ -119,7 +122,7 @@ func (c *Correlator) reach() time.Duration {
 	upTo := make([]time.Duration, len(c.specs)) // by order: inputs come first
 	var most time.Duration
 	for i, s := range c.specs {
-		upTo[i] += s.span.Sub(0)
+		upTo[i] += s.reach.Sub(0)
 		most = max(most, upTo[i])
 		for _, u := range s.users {
 			upTo[u.s.order] = max(upTo[u.s.order], upTo[i])
@@ -135,20 +138,15 @@ func (c *Correlator) Problems() []error { return c.problems }
 // Lookback is how far back events must be replayed for full windows.
 func (c *Correlator) Lookback() time.Duration { return c.lookback }
 
-// Wants reports whether the events that satisfy the rule (a place in Set.Rules)
-// may become evidence of a firing. Those that are only a denominator do not.
-func (c *Correlator) Wants(rule int32) bool {
-	for _, u := range c.byRule[rule] {
-		if u.s.evidence&(1<<u.input) != 0 {
-			return true
-		}
-	}
-	return false
-}
+// Noted reports whether the record of the last Observe may become evidence of a
+// firing. One that is only a denominator does not, nor one of a series or a value
+// that is well known.
+func (c *Correlator) Noted() bool { return c.noted }
 
 // Observe takes one record in and appends what fires at once.
 func (c *Correlator) Observe(in Input, dst []Firing) []Firing {
-	c.out = dst
+	c.out, c.noted = dst, false
+	c.began = min(c.began, in.TS)
 	if in.Silent {
 		c.newestSilent = max(c.newestSilent, in.TS)
 	} else {
@@ -227,13 +225,17 @@ func (c *Correlator) collect(in *Input, u use, o obs) {
 	if s.carry != nil {
 		o.carried = carry(s.carry, in.Values)
 	}
+	if w, ok := g.w.(*seenWindow); ok && !w.has(o.val) {
+		v, _ := in.Values.Text(s.inputs[u.input].FieldSlots[0])
+		o.carried = o.carried.naming(v)
+	}
 	c.hits = append(c.hits, hit{g, o})
 }
 
 // value is what a counting or measuring correlation takes from the record.
 func (c *Correlator) value(in *Input, u use) (uint64, bool) {
 	switch u.s.typ {
-	case rules.ValueCount:
+	case rules.ValueCount, rules.FirstSeen:
 		slots := u.s.inputs[u.input].FieldSlots
 		if len(slots) == 1 {
 			v, ok := in.Values.Text(slots[0])
@@ -267,8 +269,12 @@ func (c *Correlator) observe(g *group, o *obs, live bool) {
 		return
 	}
 	g.newest = max(g.newest, o.ts)
-	if o.mask&g.s.evidence != 0 {
+	if o.mask&g.s.evidence != 0 && g.notable(o) {
 		g.remember(o)
+		c.noted = true
+	}
+	if w, ok := g.w.(*rateWindow); ok {
+		c.beginRate(g, w, o)
 	}
 	if o.ts < c.watermark {
 		c.late(g, o, live)
@@ -316,7 +322,7 @@ func (c *Correlator) deliver(g *group, ep *episode) {
 	}
 	for _, u := range g.s.users {
 		c.stats.Observed++
-		key, val, ok := c.chained(u, pairs, g.carried)
+		key, val, text, ok := c.chained(u, pairs, g.carried)
 		if !ok {
 			c.stats.MissingGroup++
 			continue
@@ -327,6 +333,9 @@ func (c *Correlator) deliver(g *group, ep *episode) {
 			o.part, o.off, o.idx = r.part, r.off, r.idx
 		}
 		to := c.lookup(u.s, key)
+		if w, ok := to.w.(*seenWindow); ok && !w.has(val) {
+			o.carried = o.carried.naming(text)
+		}
 		to.newest = max(to.newest, at)
 		to.remember(&o)
 		if at < c.cursor {
@@ -341,8 +350,9 @@ func (c *Correlator) deliver(g *group, ep *episode) {
 }
 
 // chained builds the group key and the value of a chained observation from the
-// inner group's values and from the record that completed it.
-func (c *Correlator) chained(u use, pairs []finding.Pair, extra *carried) (key []byte, val uint64, ok bool) {
+// inner group's values and from the record that completed it. The text of the
+// value is given where it is a single one.
+func (c *Correlator) chained(u use, pairs []finding.Pair, extra *carried) (key []byte, val uint64, text string, ok bool) {
 	in := u.s.inputs[u.input]
 	for i, slot := range in.GroupSlots {
 		v, ok := named(pairs, in.GroupNames[i])
@@ -350,12 +360,12 @@ func (c *Correlator) chained(u use, pairs []finding.Pair, extra *carried) (key [
 			v, ok = extra.text(slot)
 		}
 		if !ok {
-			return nil, 0, false
+			return nil, 0, "", false
 		}
 		key = appendValue(key, v)
 	}
-	if u.s.typ != rules.ValueCount {
-		return key, 0, len(in.FieldSlots) == 0
+	if u.s.typ != rules.ValueCount && u.s.typ != rules.FirstSeen {
+		return key, 0, "", len(in.FieldSlots) == 0
 	}
 	c.hash.Reset()
 	for i, slot := range in.FieldSlots {
@@ -364,14 +374,14 @@ func (c *Correlator) chained(u use, pairs []finding.Pair, extra *carried) (key [
 			v, ok = extra.text(slot)
 		}
 		if !ok {
-			return nil, 0, false
+			return nil, 0, "", false
 		}
 		if len(in.FieldSlots) == 1 {
-			return key, maphash.String(c.seed, v), true
+			return key, maphash.String(c.seed, v), v, true
 		}
 		c.hashValue(v)
 	}
-	return key, c.hash.Sum64(), true
+	return key, c.hash.Sum64(), "", true
 }
 
 func named(pairs []finding.Pair, name string) (string, bool) {

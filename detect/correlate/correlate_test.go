@@ -164,9 +164,9 @@ func TestProblemsNameWhatIsNotEvaluated(t *testing.T) {
 		n    int
 		want string
 	}{
-		"first_seen":         {corr(rules.FirstSeen, time.Minute, nil), 1, "first_seen is not evaluated yet"},
-		"absence":            {corr(rules.Absence, time.Minute, nil), 2, "absence is not evaluated yet"},
-		"rate_anomaly":       {corr(rules.RateAnomaly, time.Minute, nil), 1, "rate_anomaly is not evaluated yet"},
+		"no lookback":        {corr(rules.FirstSeen, time.Minute, nil), 1, "lookback"},
+		"absence of one":     {corr(rules.Absence, time.Minute, nil), 1, "two rules"},
+		"another type":       {corr("moon_phase", time.Minute, nil), 1, "moon_phase"},
 		"no timespan":        {corr(rules.EventCount, 0, gte(1)), 1, "timespan"},
 		"no condition":       {corr(rules.EventCount, time.Minute, nil), 1, "condition"},
 		"no field":           {&rules.Correlation{Type: rules.ValueCount, Timespan: 1, Bounds: gte(1)}, 1, "field"},

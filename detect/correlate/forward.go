@@ -85,6 +85,8 @@ func (w *forwardWindow) judge(s *spec) (float64, bool) {
 	switch s.typ {
 	case rules.Temporal:
 		return float64(w.n), s.present(w.mask)
+	case rules.Absence:
+		return float64(w.n), true // a second event would have closed it
 	case rules.EventRatio:
 		return ratio(s, float64(w.num), float64(w.den))
 	case rules.EventCount:
@@ -121,6 +123,10 @@ func (w *forwardWindow) size() int {
 // forwardAdd takes an observation in, in order; a late one only if it lies in
 // the open window or after the last.
 func (c *Correlator) forwardAdd(g *group, o *obs, live bool) {
+	if g.s.typ == rules.Absence {
+		c.absenceAdd(g, o, live)
+		return
+	}
 	w := g.fwd
 	switch {
 	case w.open && o.ts > w.end:
@@ -147,7 +153,7 @@ func (c *Correlator) forwardEnd(g *group) {
 	w.open = false
 	g.judged = w.end
 	v, ok := w.judge(g.s)
-	if !ok {
+	if !ok || !c.certain(g, w.start, w.end) {
 		return
 	}
 	c.end(g)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/rules"
 )
 
 // obs is one observation: one record under one rule and group.
@@ -70,7 +71,7 @@ func (g *group) remember(o *obs) {
 		g.refs[g.refAt] = r
 		g.refAt = uint8((int(g.refAt) + 1) % finding.MaxEvidence)
 	}
-	if g.s.need > 1 || g.s.typ != "event_count" {
+	if g.s.span > 0 && (g.s.need > 1 || g.s.typ != rules.EventCount) {
 		if g.chart == nil && len(g.refs) >= chartFrom {
 			g.chart = newChart(g.s.span)
 			for _, r := range g.refs[:len(g.refs)-1] {
@@ -81,6 +82,18 @@ func (g *group) remember(o *obs) {
 			g.chart.add(o.ts)
 		}
 	}
+}
+
+// notable reports whether o is worth keeping as evidence. Most events of a
+// first_seen or rate_anomaly rule are ordinary ones.
+func (g *group) notable(o *obs) bool {
+	switch w := g.w.(type) {
+	case *seenWindow:
+		return !w.has(o.val)
+	case *rateWindow:
+		return w.sample(o.ts)
+	}
+	return true
 }
 
 // size is the estimated memory of the group.
@@ -103,7 +116,7 @@ func (g *group) size() int32 {
 
 // expired reports whether the group can matter no more once the watermark is w.
 func (g *group) expired(w event.Instant) bool {
-	if g.pending > 0 || g.queued || g.newest+g.s.hold >= w {
+	if g.pending > 0 || g.queued || g.newest+g.s.keep >= w {
 		return false
 	}
 	return g.ep == nil || g.ep.closed && g.ep.last+g.s.hold < w
@@ -179,6 +192,7 @@ func (c *Correlator) evict(s *spec) {
 		}
 	}
 	c.stats.Evicted++
+	s.lost = max(s.lost, oldest.newest)
 	c.end(oldest)
 	c.drop(oldest)
 }
@@ -264,6 +278,17 @@ type carried struct {
 	slots  []int
 	values []string
 	has    []bool
+	value  string // of first_seen: the value itself, when it is not known
+}
+
+// naming is x with a value of first_seen.
+func (x *carried) naming(value string) *carried {
+	n := carried{}
+	if x != nil {
+		n = *x
+	}
+	n.value = strings.Clone(value)
+	return &n
 }
 
 func carry(slots []int, v Values) *carried {

@@ -202,9 +202,10 @@ func (c *Correlator) judgeAll() {
 // judge evaluates the window of g that ends at t.
 func (c *Correlator) judge(g *group, t event.Instant) {
 	g.judged = max(g.judged, t)
-	if v, ok := g.w.judge(g.s, t); ok {
+	if v, ok := g.w.judge(g.s, t); ok && c.certain(g, t-g.s.span, t) {
 		c.satisfied(g, t, g.ties, v)
 	}
+	c.tell(g)
 	g.ties, g.live = 0, false
 	c.weigh(g)
 }
@@ -213,6 +214,10 @@ func (c *Correlator) judge(g *group, t event.Instant) {
 func (c *Correlator) expire(g *group, due event.Instant) {
 	if g.fwd != nil {
 		c.forwardEnd(g)
+		return
+	}
+	if w, ok := g.w.(*rateWindow); ok && g.s.watches() {
+		c.expireRate(g, w, due)
 		return
 	}
 	if ep := g.ep; ep != nil && !ep.closed {

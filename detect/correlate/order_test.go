@@ -75,6 +75,15 @@ func kinds() []kind {
 		add(string(typ)+" gt", 1, typ, bound("gt", 1, 12), true)
 		add(string(typ)+" lt", 1, typ, bound("lt", 1, 12), true)
 	}
+	for _, span := range []int{0, 5} {
+		out = append(out, kind{"first_seen", 1, func(t *rapid.T) *rules.Correlation {
+			return &rules.Correlation{Type: rules.FirstSeen, Field: []string{"v"}, Timespan: time.Duration(rapid.IntRange(0, span).Draw(t, "own timespan")) * time.Second,
+				Lookback: time.Duration(rapid.IntRange(1, 60).Draw(t, "lookback")) * time.Second, Learn: time.Duration(rapid.IntRange(0, 30).Draw(t, "learn")) * time.Second}
+		}})
+	}
+	for name, after := range map[string]bool{"absence before": false, "absence after": true} {
+		out = append(out, kind{name, 2, func(*rapid.T) *rules.Correlation { return &rules.Correlation{Type: rules.Absence, After: after} }})
+	}
 	leaf := func(i int) *rules.BoolExpr { return &rules.BoolExpr{Input: i} }
 	or := &rules.BoolExpr{Op: "and", Args: []*rules.BoolExpr{leaf(0), {Op: "or", Args: []*rules.BoolExpr{leaf(1), leaf(2)}}}}
 	not := &rules.BoolExpr{Op: "and", Args: []*rules.BoolExpr{leaf(0), {Op: "not", Args: []*rules.BoolExpr{leaf(1)}}}}
@@ -88,7 +97,9 @@ func kinds() []kind {
 
 func checkKind(t *rapid.T, k kind) {
 	c := k.draw(t)
-	c.Timespan = time.Duration(rapid.IntRange(1, 20).Draw(t, "timespan")) * time.Second
+	if c.Type != rules.FirstSeen {
+		c.Timespan = time.Duration(rapid.IntRange(1, 20).Draw(t, "timespan")) * time.Second
+	}
 	set := newSet(c, k.inputs)
 	lateness := event.Instant(time.Duration(rapid.IntRange(0, 15).Draw(t, "lateness")) * time.Second)
 	all := drawRecords(t, k.inputs)

@@ -90,10 +90,14 @@ func reference(c *rules.Correlation, all []record) []span {
 			out = append(out, referenceForward(c, name, rs)...)
 			continue
 		}
+		if c.Type == rules.Absence && c.After {
+			out = append(out, referenceAfter(c, name, rs)...)
+			continue
+		}
 		T := event.Instant(c.Timespan)
 		var open *span
-		for _, r := range rs {
-			if !referenceHolds(c, between(rs, r.ts-T, r.ts)) {
+		for i, r := range rs {
+			if !referenceAt(c, rs, i) {
 				continue
 			}
 			if open == nil || r.ts-open.Last > T {
@@ -104,6 +108,46 @@ func reference(c *rules.Correlation, all []record) []span {
 		}
 	}
 	return sortSpans(out)
+}
+
+// referenceAt is the condition at the i-th record of a group.
+func referenceAt(c *rules.Correlation, rs []record, i int) bool {
+	r, T := rs[i], event.Instant(c.Timespan)
+	switch c.Type {
+	case rules.FirstSeen:
+		for _, o := range rs[:i] {
+			if o.value == r.value && r.ts-o.ts <= event.Instant(c.Lookback) {
+				return false
+			}
+		}
+		since := i // the group is as old as its last gap above the lookback
+		for since > 0 && rs[since].ts-rs[since-1].ts <= event.Instant(c.Lookback) {
+			since--
+		}
+		return r.ts-rs[since].ts >= event.Instant(c.Learn)
+	case rules.Absence:
+		return slices.Contains(r.matched, 0) && !has(between(rs, r.ts-T, r.ts), 1)
+	}
+	return referenceHolds(c, between(rs, r.ts-T, r.ts))
+}
+
+func has(rs []record, input int32) bool {
+	return slices.ContainsFunc(rs, func(r record) bool { return slices.Contains(r.matched, input) })
+}
+
+// referenceAfter looks for the second rule behind every event of the first; what
+// lies in a window that fired belongs to it.
+func referenceAfter(c *rules.Correlation, name string, rs []record) []span {
+	var out []span
+	fired := event.Instant(math.MinInt64)
+	for _, r := range rs {
+		end := r.ts + event.Instant(c.Timespan)
+		if slices.Contains(r.matched, 0) && r.ts > fired && !has(between(rs, r.ts, end), 1) {
+			fired = end
+			out = append(out, span{name, r.ts, end})
+		}
+	}
+	return out
 }
 
 func referenceForward(c *rules.Correlation, name string, rs []record) []span {

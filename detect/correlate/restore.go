@@ -38,6 +38,7 @@ func (c *Correlator) Migrate(old *Correlator) {
 	c.watermark, c.cursor, c.isLive, c.newestSilent = old.watermark, old.cursor, old.isLive, old.newestSilent
 	c.parts, c.partOf, c.lastPart = old.parts, old.partOf, old.lastPart
 	c.seed, c.updates, c.stats = old.seed, old.updates, old.stats
+	c.began = old.began
 	c.hash.SetSeed(c.seed)
 	c.stats.Groups, c.stats.Bytes = 0, 0
 
@@ -52,6 +53,7 @@ func (c *Correlator) Migrate(old *Correlator) {
 		}
 		delete(same, s.signature())
 		s.groups, s.slab, s.bytes, s.restored = was.groups, was.slab, was.bytes, was.restored
+		s.learning, s.lost = was.learning, was.lost
 		for _, g := range s.slab {
 			g.s = s
 		}
@@ -82,6 +84,11 @@ func (c *Correlator) moveWaiting(old *Correlator, gone map[string]*spec) {
 		}
 	}
 	c.fixTimers()
+	for _, d := range old.dirty {
+		if !dropped[d.g.s] {
+			c.dirty = append(c.dirty, d)
+		}
+	}
 	for _, x := range old.silent {
 		if !dropped[x.g.s] {
 			c.silent = append(c.silent, x)

@@ -29,13 +29,21 @@ type spec struct {
 	expr     *rules.BoolExpr
 	span     event.Instant // timespan
 	hold     event.Instant // see holdBack
+	keep     event.Instant // how long a group without events still matters
+	reach    event.Instant // how far back events must be replayed
 	refire   event.Instant
 	need     int    // events or values that satisfy a gte condition
 	forward  bool   // judged at the end of a forward window
 	evidence uint64 // inputs whose observations are worth showing
 	emits    bool   // not only an input of another correlation
 	carry    []int  // slots that its users want from the record
-	users    []use  // correlations that take this one's episodes in
+	// remembers: what it knows is kept beyond windows; learning: that was not
+	// loaded yet.
+	remembers, learning bool
+	// lost is the newest event of a group that was dropped for room: an absence
+	// that reaches back to it cannot be judged.
+	lost  event.Instant
+	users []use // correlations that take this one's episodes in
 
 	groups   map[string]*group
 	slab     []*group
@@ -73,23 +81,26 @@ func newSpec(c *rules.Correlation, cfg Config) (*spec, error) {
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("%s:%d: %s: %w", c.File, c.Line, c.Title, err)
 	}
-	if c.Type == rules.EventRatio {
+	if c.Type == rules.EventRatio || c.Type == rules.Absence {
 		s.evidence = 1
 	}
 	s.forward, s.need = condition(c)
+	s.forward = s.forward || c.Type == rules.Absence && c.After
 	s.finish(cfg)
 	return s, nil
 }
 
 func (s *spec) finish(cfg Config) {
 	s.hold = event.Instant(holdBack(s.span.Sub(0), cfg.Lateness))
+	s.keep, s.reach, s.lost = s.hold, s.span, never
+	s.remember(cfg)
 	s.refire = event.Instant(s.meta.Refire)
 	s.groups = map[string]*group{}
 }
 
 func (s *spec) check() error {
 	c := s.corr
-	if c.Timespan <= 0 {
+	if c.Timespan <= 0 && c.Type != rules.FirstSeen {
 		return fmt.Errorf("timespan must be positive")
 	}
 	if len(c.Inputs) == 0 || len(c.Inputs) > maxInputs {
@@ -101,14 +112,22 @@ func (s *spec) check() error {
 		if len(c.Field) == 0 {
 			return fmt.Errorf("%s needs a field", c.Type)
 		}
-	case rules.Temporal, rules.TemporalOrdered:
+	case rules.Temporal, rules.TemporalOrdered, rules.RateAnomaly:
 		return nil
-	case rules.EventRatio:
+	case rules.FirstSeen:
+		if len(c.Field) != 1 || c.Lookback <= 0 {
+			return fmt.Errorf("first_seen needs a field and a lookback")
+		}
+		return nil
+	case rules.EventRatio, rules.Absence:
 		if len(c.Inputs) != 2 {
-			return fmt.Errorf("event_ratio needs two rules, not %d", len(c.Inputs))
+			return fmt.Errorf("%s needs two rules, not %d", c.Type, len(c.Inputs))
+		}
+		if c.Type == rules.Absence {
+			return nil
 		}
 	default:
-		return fmt.Errorf("correlation type %s is not evaluated yet", c.Type)
+		return fmt.Errorf("unknown type of correlation %q", c.Type)
 	}
 	if len(c.Bounds) == 0 {
 		return fmt.Errorf("%s needs a condition", c.Type)

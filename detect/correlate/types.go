@@ -99,6 +99,7 @@ type Stats struct {
 	Orphaned     uint64 // observations whose group was dropped before they were judged
 	Forced       uint64 // observations judged before the watermark, for room
 	Held         uint64 // episodes that waited for the watermark before they fired
+	Unknown      uint64 // absences that were not judged, for want of coverage or of room
 }
 
 // Add is the sum of two correlators' counters.
@@ -106,7 +107,7 @@ func (s Stats) Add(o Stats) Stats {
 	return Stats{Groups: s.Groups + o.Groups, Bytes: s.Bytes + o.Bytes, Pending: s.Pending + o.Pending,
 		Observed: s.Observed + o.Observed, MissingGroup: s.MissingGroup + o.MissingGroup, MissingField: s.MissingField + o.MissingField,
 		Late: s.Late + o.Late, TooLate: s.TooLate + o.TooLate, Expired: s.Expired + o.Expired, Evicted: s.Evicted + o.Evicted,
-		Orphaned: s.Orphaned + o.Orphaned, Forced: s.Forced + o.Forced, Held: s.Held + o.Held}
+		Orphaned: s.Orphaned + o.Orphaned, Forced: s.Forced + o.Forced, Held: s.Held + o.Held, Unknown: s.Unknown + o.Unknown}
 }
 
 // Episodes closer than this to an earlier one wait for the watermark.

@@ -43,6 +43,12 @@ func newWindow(s *spec) window {
 		return newOrdered(s)
 	case rules.EventRatio:
 		return &ratioWindow{}
+	case rules.FirstSeen:
+		return &seenWindow{known: map[uint64]*seenValue{}, since: never, last: never}
+	case rules.Absence:
+		return &absentWindow{a: never, b: never}
+	case rules.RateAnomaly:
+		return newRate()
 	}
 	return &measureWindow{}
 }

@@ -574,3 +574,69 @@ GROUP BY topic, partition
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'What was stored per partition of Kafka; events + quarantined = distinct_records when nothing is stored twice';
 
+CREATE TABLE IF NOT EXISTS first_seen_local ON CLUSTER 'main'
+(
+    rule_id    LowCardinality(String) COMMENT 'Rule of type first_seen',
+    rule_hash  LowCardinality(String) COMMENT 'Its content: an edited rule begins with a memory of its own',
+    group_by   SimpleAggregateFunction(anyLast, Map(String, String)) COMMENT 'Group that the value was seen in',
+    group_key  String COMMENT 'The same as JSON',
+    value      String COMMENT 'Value of the field',
+    first      SimpleAggregateFunction(min, DateTime64(9, 'UTC')) COMMENT 'When it was first seen',
+    last       SimpleAggregateFunction(max, DateTime64(9, 'UTC')) COMMENT 'When it was last seen, to within a part of the lookback'
+)
+ENGINE = ReplicatedAggregatingMergeTree
+ORDER BY (rule_id, rule_hash, group_key, value)
+TTL last + toIntervalDay(400)
+SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Values that rules of type first_seen know, per group; v_first_seen shows each once';
+
+CREATE TABLE IF NOT EXISTS first_seen ON CLUSTER 'main' AS first_seen_local
+ENGINE = Distributed('main', 'keysentry', 'first_seen_local', cityHash64(rule_id, group_key));
+
+CREATE TABLE IF NOT EXISTS baselines_local ON CLUSTER 'main'
+(
+    rule_id   LowCardinality(String) COMMENT 'Rule of type rate_anomaly',
+    rule_hash LowCardinality(String) COMMENT 'Its content: an edited rule begins with a season of its own',
+    group_by  Map(String, String) COMMENT 'Group that is counted',
+    group_key String COMMENT 'The same as JSON',
+    minute    DateTime('UTC') COMMENT 'End of the last minute that went in',
+    last      DateTime64(9, 'UTC') COMMENT 'Last event of the group',
+    seen      Int64 COMMENT 'Minutes that went in',
+    weekday   Array(Float64) COMMENT 'Fading events of each half hour of a weekday, and behind them its fading minutes',
+    weekend   Array(Float64) COMMENT 'The same of Saturdays and Sundays',
+    overall   Array(Float64) COMMENT 'Fading events and minutes of all half hours; then, per length of window, the two sums of its dispersion',
+    recent    Array(Float64) COMMENT 'Counted, winsorised and expected events of the last minutes, oldest first'
+)
+ENGINE = ReplicatedReplacingMergeTree(minute)
+ORDER BY (rule_id, rule_hash, group_key)
+TTL minute + toIntervalDay(400)
+SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Seasons of groups, for rules of type rate_anomaly; v_baselines shows what is usual when';
+
+CREATE TABLE IF NOT EXISTS baselines ON CLUSTER 'main' AS baselines_local
+ENGINE = Distributed('main', 'keysentry', 'baselines_local', cityHash64(rule_id, group_key));
+
+CREATE OR REPLACE VIEW v_first_seen ON CLUSTER 'main' AS
+SELECT rule_id, group_by, value, min(first) AS first_seen_at, max(last) AS last_seen_at
+FROM first_seen
+GROUP BY rule_id, group_by, value
+COMMENT 'Values that rules of type first_seen know, with the time of the first and of the last';
+
+CREATE OR REPLACE VIEW v_baselines ON CLUSTER 'main' AS
+SELECT
+    rule_id,
+    group_by,
+    kind_of_day,
+    formatDateTime(toDateTime(1800 * (half_hour - 1), 'UTC'), '%H:%i') AS from_utc,
+    round(if(numbers[48 + half_hour] > 0, numbers[half_hour] / numbers[48 + half_hour], 0), 4) AS events_per_minute,
+    round(numbers[48 + half_hour], 1) AS minutes_seen,
+    minute AS as_of
+FROM
+(
+    SELECT rule_id, group_by, minute, 'weekday' AS kind_of_day, weekday AS numbers FROM baselines FINAL
+    UNION ALL
+    SELECT rule_id, group_by, minute, 'weekend' AS kind_of_day, weekend AS numbers FROM baselines FINAL
+)
+ARRAY JOIN range(1, 49) AS half_hour
+COMMENT 'Usual events per minute of each half hour, per group and kind of day';
+

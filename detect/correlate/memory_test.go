@@ -1,0 +1,338 @@
+package correlate
+
+import (
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/rules"
+)
+
+func firstSeen(lookback, learn time.Duration) *rules.Correlation {
+	return &rules.Correlation{Type: rules.FirstSeen, Field: []string{"v"}, Lookback: lookback, Learn: learn}
+}
+
+func rateAnomaly(direction string) *rules.Correlation {
+	return &rules.Correlation{Type: rules.RateAnomaly, Timespan: 15 * time.Minute, Threshold: 5.5, Direction: direction}
+}
+
+func remembering() Config {
+	c := quiet()
+	c.Remembers = true
+	return c
+}
+
+// kept is memory as it comes back from where it was kept.
+func kept(t testing.TB, in []Memory) (out []Memory) {
+	t.Helper()
+	b, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestValuesSurviveARestart: what fires after a restart is what would have fired
+// without one.
+func TestValuesSurviveARestart(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		rule := func() *rules.Correlation { return firstSeen(40*time.Second, 5*time.Second) }
+		all := sortedRecords(drawRecords(t, 1), nil)
+		cut := rapid.IntRange(0, len(all)).Draw(t, "cut")
+		cfg := remembering()
+		cfg.Lateness = 0
+		whole := New(newSet(rule(), 1), cfg)
+		_ = whole.LoadMemory("corr", nil, true)
+		var want []string
+		var took []Memory
+		for i, r := range all {
+			if i == cut {
+				whole.Advance(r.ts, nil)
+				took = whole.TakeMemory(1 << 20)
+			}
+			fs := whole.Advance(r.ts, nil)
+			fs = whole.Observe(r.input(), fs)
+			if i >= cut {
+				want = append(want, ids(fs)...)
+			}
+		}
+		want = append(want, ids(whole.Advance(math.MaxInt64, nil))...)
+		if cut == len(all) {
+			return
+		}
+
+		second := New(newSet(rule(), 1), cfg)
+		if err := second.LoadMemory("corr", took, true); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i, r := range all {
+			in := r.input()
+			// The two minutes before the cut are replayed, which is more than what was
+			// not told.
+			if in.Silent = i < cut; in.Silent && all[cut].ts-r.ts > event.Instant(replaySeen) {
+				continue
+			}
+			fs := second.Advance(r.ts, nil)
+			fs = second.Observe(in, fs)
+			if i >= cut {
+				got = append(got, ids(fs)...)
+			}
+		}
+		got = append(got, ids(second.Advance(math.MaxInt64, nil))...)
+		// An episode before the cut that nobody journaled may fire again, see Restore;
+		// none after it is missing.
+		for _, id := range want {
+			if !slices.Contains(got, id) {
+				t.Fatalf("after a restart %s is missing from %v", id, got)
+			}
+		}
+	})
+}
+
+func ids(fs []Firing) (out []string) {
+	for _, f := range fs {
+		out = append(out, f.Group[0].Value+" "+strconv.FormatInt(int64(f.First), 10))
+	}
+	return out
+}
+
+func TestARuleWithoutMemoryLearns(t *testing.T) {
+	t.Parallel()
+	c := New(newSet(firstSeen(time.Hour, 0), 1), remembering())
+	if fs := append(feed(c, rec(1000, 0, "x")), c.Advance(sec(1100), nil)...); len(fs) != 0 {
+		t.Fatalf("fired before its memory was loaded: %+v", fs)
+	}
+	if l := c.Learning(); len(l) != 1 || l[0].ID != "corr" {
+		t.Errorf("learning: %v", l)
+	}
+	memory := []Memory{{RuleID: "corr", Group: []finding.Pair{{Field: "g", Value: "a"}}, Value: "y", First: sec(500), Last: sec(900)},
+		{RuleID: "corr", Group: []finding.Pair{{Field: "another", Value: "a"}}, Value: "z", First: sec(500), Last: sec(900)}}
+	if err := c.LoadMemory("corr", memory, true); err == nil {
+		t.Error("memory of another group was taken without a word")
+	}
+	if err := c.LoadMemory("gone", memory, true); err != nil {
+		t.Errorf("memory of a rule that is gone: %v", err)
+	}
+	fs := append(feed(c, rec(1200, 1, "y"), rec(1201, 2, "x"), rec(1202, 3, "z")), c.Advance(math.MaxInt64, nil)...)
+	if len(fs) != 1 || fs[0].First != sec(1202) || fs[0].Value != 1 {
+		t.Errorf("of y (remembered), x (seen while learning) and z only z is new: %+v", fs)
+	}
+	if len(c.Learning()) != 0 {
+		t.Error("still learning")
+	}
+}
+
+// TestEvidenceOfANewValue: the event with the new value is shown, however many
+// ordinary ones came after it.
+func TestEvidenceOfANewValue(t *testing.T) {
+	t.Parallel()
+	c := New(newSet(firstSeen(time.Hour, time.Minute), 1), quiet())
+	feed(c, rec(1000, 0, "x"))
+	c.Advance(sec(1050), nil)
+	feed(c, rec(1100, 1, "new"))
+	for i := range 100 {
+		feed(c, rec(1101, int64(2+i), "x"))
+	}
+	fs := c.Advance(math.MaxInt64, nil)
+	if len(fs) != 1 || !slices.ContainsFunc(fs[0].Refs, func(r event.Ref) bool { return r.Offset == 1 }) {
+		t.Errorf("%+v", fs)
+	}
+}
+
+func TestValuesOfAGroupAreBounded(t *testing.T) {
+	t.Parallel()
+	c := New(newSet(firstSeen(time.Hour, time.Minute), 1), quiet())
+	for i := range maxSeen + 1 {
+		feed(c, rec(1000+float64(i)/1000, int64(i), strconv.Itoa(i)))
+	}
+	c.Advance(sec(2000), nil)
+	w := c.specs[0].slab[0].w.(*seenWindow)
+	if n := len(w.known); n > maxSeen || n < maxSeen/2 {
+		t.Errorf("%d values are known", n)
+	}
+	if fs := append(feed(c, rec(2001, 1e6, strconv.Itoa(maxSeen))), c.Advance(sec(2002), nil)...); slices.ContainsFunc(fs, func(f Firing) bool { return f.First == sec(2001) }) {
+		t.Error("the value seen last was forgotten")
+	}
+}
+
+// TestAbsenceIsNotGuessed: what was dropped for room, what lies before the first
+// record, and what coverage does not vouch for, is not called absent.
+func TestAbsenceIsNotGuessed(t *testing.T) {
+	t.Parallel()
+	rule := func() *rules.Correlation { return &rules.Correlation{Type: rules.Absence, Timespan: time.Minute} }
+	run := func(rule *rules.Correlation, cfg Config, rs ...record) (int, uint64) {
+		c := New(newSet(rule, 2), cfg)
+		fs := append(feed(c, rs...), c.Advance(math.MaxInt64, nil)...)
+		return len(fs), c.Stats().Unknown
+	}
+	a, b := rec(1000, 0, ""), rec(990, 1, "")
+	b.matched = []int32{1}
+	other := rec(1001, 2, "")
+	other.group = "b"
+	for name, tc := range map[string]struct {
+		cfg     func(*Config, *rules.Correlation)
+		rs      []record
+		fired   int
+		unknown uint64
+	}{
+		"absent":      {nil, []record{a}, 1, 0},
+		"there":       {nil, []record{b, a}, 0, 0},
+		"other group": {nil, []record{a, other}, 2, 0},
+		"dropped":     {func(c *Config, _ *rules.Correlation) { c.MaxGroups = 1 }, []record{a, other}, 0, 1},
+		"too early":   {func(c *Config, _ *rules.Correlation) { c.Remembers = true }, []record{b, other}, 0, 1},
+		"covered": {func(c *Config, k *rules.Correlation) {
+			k.MinCoverage = 0.9
+			c.Coverage = func(g []finding.Pair, from, to event.Instant) (float64, bool) {
+				return 0.95, g[0].Value == "a" && from == sec(940) && to == sec(1000)
+			}
+		}, []record{a, other}, 1, 1},
+		"not covered": {func(c *Config, k *rules.Correlation) {
+			k.MinCoverage = 0.96
+			c.Coverage = func([]finding.Pair, event.Instant, event.Instant) (float64, bool) { return 0.95, true }
+		}, []record{a}, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, cfg := rule(), quiet()
+			if tc.cfg != nil {
+				tc.cfg(&cfg, k)
+			}
+			fired, unknown := run(k, cfg, tc.rs...)
+			if fired != tc.fired || unknown != tc.unknown {
+				t.Errorf("%d fired, %d unknown, want %d and %d", fired, unknown, tc.fired, tc.unknown)
+			}
+		})
+	}
+}
+
+// week is a record every minute or so for a week, in order of time.
+func week(rng *rand.Rand, from, to float64) (out []record) {
+	for s := from; s < to; s += 10 + 60*rng.Float64() {
+		out = append(out, rec(s, int64(s*10), ""))
+	}
+	return out
+}
+
+const weekEnd = 7 * 86400 * 10.0
+
+func TestRateAnomaly(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	const from = weekEnd - 7*86400
+	ordinary := week(rng, from, weekEnd)
+	var burst []record
+	for i := range 60 {
+		burst = append(burst, rec(weekEnd+float64(i)*10, int64(1e9)+int64(i), ""))
+	}
+	after := week(rng, weekEnd+3600, weekEnd+2*3600)
+	for _, tc := range []struct {
+		direction string
+		rs        []record
+		want      []float64 // times at which it fires, to a quarter of an hour
+	}{
+		{"up", burst, []float64{weekEnd}},
+		{"up", after, nil},
+		{"down", after, []float64{weekEnd}}, // an hour without events
+		{"down", burst, nil},
+		{"both", burst, []float64{weekEnd}},
+	} {
+		t.Run(tc.direction, func(t *testing.T) {
+			t.Parallel()
+			c := New(newSet(rateAnomaly(tc.direction), 1), quiet())
+			var fs []Firing
+			for _, r := range slices.Concat(ordinary, tc.rs) {
+				fs = c.Observe(r.input(), fs)
+				fs = c.Advance(r.ts-sec(10), fs)
+			}
+			fs = c.Advance(tc.rs[len(tc.rs)-1].ts+1, fs)
+			if len(fs) != len(tc.want) {
+				t.Fatalf("%d firings, want %d: %+v", len(fs), len(tc.want), fs)
+			}
+			for i, f := range fs {
+				if d := f.Fired - sec(tc.want[i]); d < 0 || d > event.Instant(45*time.Minute) || f.Value < 5.5 {
+					t.Errorf("fired %s after the start, value %v", time.Duration(d), f.Value)
+				}
+			}
+		})
+	}
+}
+
+// TestSeasonSurvivesARestart: an anomaly is seen after a restart, and the season
+// is that of one that never ended.
+func TestSeasonSurvivesARestart(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(3, 4))
+	all := week(rng, weekEnd-7*86400, weekEnd+86400)
+	first, whole := New(newSet(rateAnomaly("up"), 1), remembering()), New(newSet(rateAnomaly("up"), 1), quiet())
+	_ = first.LoadMemory("corr", nil, true)
+	var memory []Memory
+	cut := len(all) - 500
+	play := func(c *Correlator, r record, silent bool) {
+		in := r.input()
+		in.Silent = silent
+		c.Observe(in, nil)
+		c.Advance(r.ts-sec(10), nil)
+	}
+	for _, r := range all[:cut] {
+		play(first, r, false)
+		for _, m := range first.TakeMemory(10) { // the store keeps the newest
+			memory = []Memory{m}
+		}
+	}
+	for _, r := range all {
+		play(whole, r, false)
+	}
+	second := New(newSet(rateAnomaly("up"), 1), remembering())
+	if err := second.LoadMemory("corr", kept(t, memory), true); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range all {
+		if r.ts >= all[cut].ts-event.Instant(replaySeason) {
+			play(second, r, i < cut)
+		}
+	}
+	state := func(c *Correlator) any { return c.specs[0].slab[0].w.(*rateWindow).m.State() }
+	if diff := cmp.Diff(state(whole), state(second)); diff != "" {
+		t.Errorf("the season after a restart (-whole +restarted):\n%s", diff)
+	}
+	bad := kept(t, memory)
+	bad[0].Season.Weekday = nil
+	if err := New(newSet(rateAnomaly("up"), 1), remembering()).LoadMemory("corr", bad, true); err == nil {
+		t.Error("a season of another shape was taken")
+	}
+}
+
+// TestMemorySurvivesAReload: an unchanged rule goes on with what it knows.
+func TestMemorySurvivesAReload(t *testing.T) {
+	t.Parallel()
+	set := newSet(firstSeen(time.Hour, 0), 1)
+	c := New(set, remembering())
+	_ = c.LoadMemory("corr", nil, true)
+	feed(c, rec(1000, 0, "x"))
+	c.Advance(sec(1001), nil)
+	next := New(set, remembering())
+	next.Migrate(c)
+	if len(next.Learning()) != 0 {
+		t.Error("an unchanged rule learns again")
+	}
+	if m := next.TakeMemory(10); len(m) != 1 || m[0].Value != "x" {
+		t.Errorf("what was not told is lost: %+v", m)
+	}
+	if fs := append(feed(next, rec(1010, 1, "x")), next.Advance(math.MaxInt64, nil)...); len(fs) != 0 {
+		t.Errorf("x is new again: %+v", fs)
+	}
+}

@@ -1,0 +1,81 @@
+package correlate
+
+import (
+	"time"
+
+	"github.com/keysentry/keysentry/detect/season"
+	"github.com/keysentry/keysentry/event"
+)
+
+// rateWindow is rate_anomaly: the season of the group's events. Too many are
+// judged at every event, in order of time; too few at the end of every minute.
+type rateWindow struct {
+	m      *season.Model
+	loaded bool          // from memory; what lies between then and now is not known yet
+	kept   event.Instant // of the last event that became evidence
+	told   int64         // the minute as of which memory was told
+}
+
+const minute = event.Instant(time.Minute)
+
+// sampleEvery is the least distance between two events of a group that become
+// evidence.
+const sampleEvery = event.Instant(time.Second)
+
+func newRate() *rateWindow { return &rateWindow{m: &season.Model{}, kept: never} }
+
+// sample reports whether an event of that time becomes evidence.
+func (w *rateWindow) sample(ts event.Instant) bool {
+	if ts < w.kept+sampleEvery {
+		return false
+	}
+	w.kept = ts
+	return true
+}
+
+func (w *rateWindow) arrive(*spec, *obs, event.Instant) bool { return false }
+func (w *rateWindow) newest(*spec) float64                   { return 0 }
+func (w *rateWindow) add(_ *spec, o *obs)                    { w.m.Add(int64(o.ts/minute), 1) }
+func (w *rateWindow) size() int                              { return season.Size + 48 }
+
+func (w *rateWindow) judge(s *spec, _ event.Instant) (float64, bool) {
+	if s.corr.Direction == "down" {
+		return 0, false
+	}
+	v := w.m.Up().Surprise
+	return v, v >= s.corr.Threshold
+}
+
+// watches reports whether the rule asks for too few events.
+func (s *spec) watches() bool { return s.corr.Direction != "up" }
+
+// beginRate is called for every observation, before it waits: it closes the gap that
+// a restart may have left, and asks for the first timer.
+func (c *Correlator) beginRate(g *group, w *rateWindow, o *obs) {
+	if w.loaded {
+		w.loaded = false
+		w.m.Skip(int64(c.began / minute))
+	}
+	if g.s.watches() && g.due == 0 {
+		c.timer(g, (o.ts/minute+1)*minute)
+	}
+}
+
+// expireRate ends a minute of a group that is watched for too few events.
+func (c *Correlator) expireRate(g *group, w *rateWindow, due event.Instant) {
+	s := g.s
+	if ep := g.ep; ep != nil && !ep.closed && ep.last+s.span <= due {
+		c.end(g)
+	}
+	w.m.Close(int64(due / minute))
+	if v := w.m.Down().Surprise; v >= s.corr.Threshold {
+		g.live = c.isLive
+		c.satisfied(g, due, 0, v)
+		g.live = false
+	}
+	c.tell(g)
+	if g.newest+s.keep > due {
+		g.due = 0
+		c.timer(g, due+minute)
+	}
+}

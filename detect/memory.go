@@ -1,0 +1,30 @@
+package detect
+
+import (
+	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/rules"
+)
+
+// Learning names the rules that fire nothing yet, because what they have to know
+// from before was not loaded.
+func (e *Engine) Learning() []*rules.Correlation {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	return e.windows.Learning()
+}
+
+// LoadMemory gives a rule back what was kept of it; with last it has all and
+// begins to fire.
+func (e *Engine) LoadMemory(ruleID string, memory []correlate.Memory, last bool) error {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	return e.windows.LoadMemory(ruleID, memory, last)
+}
+
+// TakeMemory returns what changed since the last call, at most n pieces. It may be
+// kept once the positions of all events that were observed before this call are.
+func (e *Engine) TakeMemory(n int) []correlate.Memory {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	return e.windows.TakeMemory(n)
+}

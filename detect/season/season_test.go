@@ -1,0 +1,329 @@
+package season
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// monday is a Monday, midnight UTC, in minutes.
+const monday = 20_458 * 1440 // 2026-01-05
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		minute    int64
+		half, bin int
+	}{
+		{0, 0, 0},               // a Thursday
+		{2*1440 + 31, 1, 1},     // Saturday 00:31
+		{3*1440 + 1439, 1, 47},  // Sunday 23:59
+		{4*1440 + 720, 0, 24},   // Monday noon
+		{monday + 90, 0, 3},     // 01:30
+		{monday - 1440, 1, 0},   // Sunday
+		{monday + 5*1440, 1, 0}, // Saturday
+	} {
+		if half, bin := place(c.minute); half != c.half || bin != c.bin {
+			t.Errorf("minute %d is in %d, %d, want %d, %d", c.minute, half, bin, c.half, c.bin)
+		}
+	}
+}
+
+// TestTails compares with sums of the probabilities themselves.
+func TestTails(t *testing.T) {
+	t.Parallel()
+	for _, mu := range []float64{0.05, 0.7, 5, 40, 900} {
+		for _, r := range []float64{0.5, 3, 50, 1e5} {
+			var mass []float64
+			total := 0.0
+			for k := 0.0; k < 60_000; k++ {
+				p := math.Exp(logMass(k, mu, r))
+				mass = append(mass, p)
+				total += p
+			}
+			if math.Abs(total-1) > 1e-6 {
+				t.Fatalf("mu %v, r %v: probabilities add up to %v", mu, r, total)
+			}
+			for _, n := range []int{0, 1, 2, 7, 30, 60, 200, 1500} {
+				below, above := 0.0, 0.0
+				for _, p := range mass[:n+1] {
+					below += p
+				}
+				for i := len(mass) - 1; i >= n; i-- {
+					above += mass[i]
+				}
+				check := func(what string, got, p float64, asked bool) {
+					if want := -math.Log10(p); asked && p > 1e-12 && math.Abs(got-want) > 1e-3*(1+want) {
+						t.Errorf("mu %v, r %v, %s %d: %v, want %v", mu, r, what, n, got, want)
+					}
+				}
+				check("at least", upper(float64(n), mu, r), above, float64(n) > mu)
+				check("at most", lower(float64(n), mu, r), below, float64(n) < mu)
+			}
+		}
+	}
+}
+
+// series is counts with a daily and a weekly season and dispersion beyond Poisson.
+type series struct {
+	rng  *rand.Rand
+	rate float64 // mean per minute
+	phi  float64 // dispersion beyond Poisson
+}
+
+func (s *series) expect(minute int64) float64 {
+	day := 1 + 0.6*math.Sin(2*math.Pi*float64(minute%1440)/1440)
+	if half, _ := place(minute); half == 1 {
+		day *= 0.6
+	}
+	return s.rate * day
+}
+
+func (s *series) draw(minute int64) float64 {
+	mu := s.expect(minute)
+	if s.phi > 0 {
+		mu *= gamma(s.rng, 1/s.phi) * s.phi
+	}
+	return poisson(s.rng, mu)
+}
+
+// gamma draws from a Gamma distribution of that shape and scale 1 (Marsaglia and
+// Tsang 2000).
+func gamma(rng *rand.Rand, shape float64) float64 {
+	if shape < 1 {
+		return gamma(rng, shape+1) * math.Pow(rng.Float64(), 1/shape)
+	}
+	d := shape - 1.0/3
+	for {
+		x := rng.NormFloat64()
+		v := math.Pow(1+x/math.Sqrt(9*d), 3)
+		if v > 0 && math.Log(rng.Float64()) < 0.5*x*x+d-d*v+d*math.Log(v) {
+			return d * v
+		}
+	}
+}
+
+func poisson(rng *rand.Rand, mu float64) float64 {
+	if mu > 50 {
+		return max(math.Round(mu+math.Sqrt(mu)*rng.NormFloat64()), 0)
+	}
+	n := 0.0
+	for p := rng.Float64(); p > math.Exp(-mu); p *= rng.Float64() {
+		n++
+	}
+	return n
+}
+
+// threshold is the default of rate_anomaly.
+const threshold = 5.5
+
+// trained is a model of three weeks of s.
+func (s *series) trained() (*Model, int64) {
+	m := &Model{}
+	for minute := int64(monday); minute < monday+21*1440; minute++ {
+		m.Add(minute, s.draw(minute))
+	}
+	return m, monday + 21*1440
+}
+
+// quiet are the surprises of a series in which nothing happens: the largest of
+// each alarm that a threshold could raise, apart by a quarter of an hour.
+func (s *series) quiet(weeks int64) []float64 {
+	m, from := s.trained()
+	var peaks []float64
+	for minute := from; minute < from+weeks*7*1440; minute++ {
+		if (minute-from)%longest == 0 {
+			peaks = append(peaks, 0)
+		}
+		m.Add(minute, s.draw(minute))
+		peaks[len(peaks)-1] = max(peaks[len(peaks)-1], m.Up().Surprise)
+	}
+	return peaks
+}
+
+// attacked tells how many of n attacks, some hours apart, reach the threshold
+// while they last.
+func (s *series) attacked(n int, lasts int64, add, threshold float64) (caught int) {
+	m, minute := s.trained()
+	for range n {
+		for end := minute + 1440 + s.rng.Int64N(1440); minute < end; minute++ {
+			m.Add(minute, s.draw(minute))
+		}
+		hit := false
+		for end := minute + lasts; minute < end; minute++ {
+			m.Add(minute, s.draw(minute)+poisson(s.rng, add))
+			hit = hit || m.Up().Surprise >= threshold
+		}
+		if hit {
+			caught++
+		}
+	}
+	return caught
+}
+
+// TestDetector: the recall that the product states at one false alarm a week and
+// series, and how rare false alarms are at the default threshold.
+func TestDetector(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		rate, phi, add float64
+		lasts          int64
+		recall         float64
+	}{
+		{0.05, 0, 0.4, 30, 0.9},
+		{1, 0.05, 4, 15, 0.9},
+		{20, 0.05, 30, 15, 0.9},
+		{500, 0.05, 400, 15, 0.75},
+	} {
+		t.Run(fmt.Sprintf("%v_per_minute", c.rate), func(t *testing.T) {
+			t.Parallel()
+			const seeds, weeks, attacks = 6, 2, 40
+			var peaks []float64
+			for seed := range uint64(seeds) {
+				peaks = append(peaks, (&series{rand.New(rand.NewPCG(seed, 7)), c.rate, c.phi}).quiet(weeks)...)
+			}
+			slices.Sort(peaks)
+			limit := peaks[len(peaks)-1-seeds*weeks] + 1e-9
+			i, _ := slices.BinarySearch(peaks, threshold)
+			caught, byDefault := 0, 0
+			for seed := range uint64(seeds) {
+				caught += (&series{rand.New(rand.NewPCG(seed, 8)), c.rate, c.phi}).attacked(attacks, c.lasts, c.add, limit)
+				byDefault += (&series{rand.New(rand.NewPCG(seed, 8)), c.rate, c.phi}).attacked(attacks, c.lasts, c.add, threshold)
+			}
+			recall := float64(caught) / (seeds * attacks)
+			t.Logf("one false alarm a week at %.2f: recall %.3f; at %v: %d in %d weeks of a series, recall %.3f",
+				limit, recall, threshold, len(peaks)-i, seeds*weeks, float64(byDefault)/(seeds*attacks))
+			if recall < c.recall {
+				t.Errorf("recall %.3f, want %.2f", recall, c.recall)
+			}
+			if n := len(peaks) - i; n > seeds*weeks {
+				t.Errorf("%d false alarms in %d weeks at the default threshold", n, seeds*weeks)
+			}
+		})
+	}
+}
+
+func TestStateSurvives(t *testing.T) {
+	t.Parallel()
+	s := &series{rng: rand.New(rand.NewPCG(1, 2)), rate: 3, phi: 0.1}
+	m := &Model{}
+	for minute := int64(monday); minute < monday+6*1440; minute++ {
+		m.Add(minute, s.draw(minute))
+	}
+	m.Close(monday + 6*1440)
+	twin, err := Restore(m.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for minute := int64(monday + 6*1440); minute < monday+7*1440; minute++ {
+		n := s.draw(minute)
+		m.Add(minute, n)
+		twin.Add(minute, n)
+		if a, b := m.Up(), twin.Up(); a != b {
+			t.Fatalf("minute %d: %+v, after a restart %+v", minute, a, b)
+		}
+	}
+	if diff := cmp.Diff(m.State(), twin.State()); diff != "" {
+		t.Error(diff)
+	}
+	for name, spoil := range map[string]func(*State){
+		"no bins":       func(s *State) { s.Weekday = nil },
+		"not a number":  func(s *State) { s.All[0] = math.NaN() },
+		"negative":      func(s *State) { s.Weekend[3] = -1 },
+		"half a triple": func(s *State) { s.Recent = s.Recent[:4] },
+	} {
+		bad := m.State()
+		spoil(&bad)
+		if _, err := Restore(bad); err == nil {
+			t.Errorf("%s: the state was taken", name)
+		}
+	}
+}
+
+// TestLearning: nobody is surprised before three days, nor on the first day of a
+// kind.
+func TestLearning(t *testing.T) {
+	t.Parallel()
+	m := &Model{}
+	at := func(day, minute int64) int64 { return monday + day*1440 + minute }
+	for day := range int64(5) {
+		for minute := range int64(1440) {
+			m.Add(at(day, minute), 2)
+			if minute == 700 {
+				m.Add(at(day, minute), 500)
+				if learning := m.Up().Learning; learning != (day < 3) {
+					t.Errorf("day %d: learning is %t", day, learning)
+				}
+			}
+		}
+	}
+	m.Add(at(5, 700), 500) // Saturday
+	if !m.Up().Learning {
+		t.Error("the first Saturday is judged")
+	}
+}
+
+// TestSilence: a series that stops is noticed, one whose past is unknown is not
+// taken for silent.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	train := func() *Model {
+		m := &Model{}
+		for minute := int64(monday); minute < monday+4*1440+600; minute++ {
+			m.Add(minute, 10)
+		}
+		return m
+	}
+	m := train()
+	m.Close(monday + 4*1440 + 616)
+	if s := m.Down(); s.Surprise < threshold {
+		t.Errorf("a quarter of an hour without events: %+v", s)
+	}
+	m = train()
+	m.Skip(monday + 4*1440 + 616)
+	m.Close(monday + 4*1440 + 617)
+	m.Close(monday + 4*1440 + 617)
+	if s := m.Down(); s.Minutes > 1 {
+		t.Errorf("minutes that nobody saw were judged: %+v", s)
+	}
+}
+
+// TestAttackTeachesLittle: after an hour of ten times the events the expectation
+// of that hour on the next day has hardly moved.
+func TestAttackTeachesLittle(t *testing.T) {
+	t.Parallel()
+	m := &Model{}
+	for minute := int64(monday); minute < monday+11*1440; minute++ {
+		n := 20.0
+		if minute >= monday+10*1440+600 && minute < monday+10*1440+660 {
+			n = 200
+		}
+		m.Add(minute, n)
+	}
+	if r := m.rate(monday + 11*1440 + 630); r > 25 {
+		t.Errorf("20 a minute are expected to be %.1f", r)
+	}
+}
+
+func BenchmarkModel(b *testing.B) {
+	s := &series{rng: rand.New(rand.NewPCG(1, 2)), rate: 20, phi: 0.05}
+	m := &Model{}
+	minute := int64(monday)
+	for ; minute < monday+7*1440; minute++ {
+		m.Add(minute, s.draw(minute))
+	}
+	b.Run("event", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			if i%20 == 0 {
+				minute++
+			}
+			m.Add(minute, 1)
+			m.Up()
+		}
+	})
+}
