@@ -79,7 +79,7 @@ func TestMemoryIsKept(t *testing.T) {
 		t.Errorf("the baselines show %v minutes and %v events a minute, of 4320 and 3", minutes, rate)
 	}
 	var seen uint64
-	if err := c.conn.QueryRow(t.Context(), "SELECT count() FROM v_first_seen WHERE group_by['network'] = 'n'").Scan(&seen); err != nil || seen != 3 {
+	if err := c.conn.QueryRow(t.Context(), "SELECT count() FROM v_first_seen WHERE of_group['network'] = 'n'").Scan(&seen); err != nil || seen != 3 {
 		t.Errorf("%d values are shown, %v, want 3", seen, err)
 	}
 }

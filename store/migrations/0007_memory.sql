@@ -41,15 +41,15 @@ COMMENT 'Seasons of groups, for rules of type rate_anomaly; v_baselines shows wh
 {{distributed "baselines" "cityHash64(rule_id, group_key)"}}
 
 {{view "v_first_seen"}} AS
-SELECT rule_id, group_by, value, min(first) AS first_seen_at, max(last) AS last_seen_at
+SELECT rule_id, any(group_by) AS of_group, value, min(first) AS first_seen_at, max(last) AS last_seen_at
 FROM first_seen
-GROUP BY rule_id, group_by, value
+GROUP BY rule_id, group_key, value
 COMMENT 'Values that rules of type first_seen know, with the time of the first and of the last';
 
 {{view "v_baselines"}} AS
 SELECT
     rule_id,
-    group_by,
+    group_by AS of_group,
     kind_of_day,
     formatDateTime(toDateTime(1800 * (half_hour - 1), 'UTC'), '%H:%i') AS from_utc,
     round(if(numbers[48 + half_hour] > 0, numbers[half_hour] / numbers[48 + half_hour], 0), 4) AS events_per_minute,
