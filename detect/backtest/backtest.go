@@ -116,7 +116,10 @@ type run struct {
 	cfg  Config
 	deps Deps
 
-	plan    *plan
+	plan    *plan // of every rule
+	early   *plan // of the rules that remember, for what lies before the windows
+	windows event.Instant
+	covered coverage
 	corr    *correlate.Correlator
 	matcher *rules.Matcher
 
@@ -153,17 +156,32 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
 		return nil, errors.New("backtest: rules, store and clock are required")
 	}
 	cfg.Windows.Standalone = true
-	r := &run{cfg: cfg, deps: deps, corr: correlate.New(deps.Rules, cfg.Windows), matcher: rules.NewMatcher(deps.Rules.Program()),
+	r := &run{deps: deps, matcher: rules.NewMatcher(deps.Rules.Program()),
 		matches: make([]uint64, len(deps.Rules.Rules)), open: map[string]*episode{}, tally: map[*rules.Meta]*tally{}}
-	r.plan = newPlan(deps.Rules, cfg.QueryBytes)
+	cfg.Windows.Coverage = func(group []finding.Pair, from, to event.Instant) (float64, bool) {
+		return r.covered.ofGroup(group, from, to)
+	}
+	r.cfg, r.corr = cfg, correlate.New(deps.Rules, cfg.Windows)
+	r.plan = newPlan(deps.Rules, cfg.QueryBytes, func(int) bool { return true })
+	r.early = newPlan(deps.Rules, cfg.QueryBytes, remembering(deps.Rules))
 	if n := len(r.plan.heads); n > maxQueries {
 		return nil, fmt.Errorf("the rules need %d queries at a time, and %d are possible: give fewer rules", n, maxQueries)
 	}
-	r.from = max(cfg.From.Add(-2*r.corr.Lookback()), 1)
+	r.windows = max(cfg.From.Add(-2*r.corr.Lookback()), 1)
+	r.from = r.windows
+	if len(r.early.heads) > 0 {
+		r.from = max(min(r.windows, cfg.From.Add(-r.corr.History())), 1)
+	}
+	var err error
+	if r.covered, err = r.coverageOf(ctx); err != nil {
+		return nil, err
+	}
 	for at := r.from; at < cfg.To; {
 		next := min(at.Add(cfg.Slice), cfg.To)
-		if at < cfg.From {
-			next = min(next, cfg.From)
+		for _, bound := range []event.Instant{r.windows, cfg.From} {
+			if at < bound {
+				next = min(next, bound)
+			}
 		}
 		if err := r.slice(ctx, at, next); err != nil {
 			return nil, fmt.Errorf("events from %s to %s: %w", at, next, err)
@@ -185,6 +203,28 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
 	return rep, nil
 }
 
+// remembering tells the places of the rules that correlations with a memory take
+// in, through others too.
+func remembering(set *rules.Set) func(place int) bool {
+	places := map[int]bool{}
+	var mark func(c *rules.Correlation)
+	mark = func(c *rules.Correlation) {
+		for _, in := range c.Inputs {
+			if in.Rule != nil {
+				places[in.Rule.Index] = true
+			} else {
+				mark(in.Correlation)
+			}
+		}
+	}
+	for _, c := range set.Correlations {
+		if c.Type == rules.FirstSeen || c.Type == rules.RateAnomaly {
+			mark(c)
+		}
+	}
+	return func(place int) bool { return places[place] }
+}
+
 // advanceEvery is how much time passes between two moves of the watermark, which
 // do not change the episodes.
 const advanceEvery = time.Second
@@ -203,7 +243,11 @@ func (r *run) slice(ctx context.Context, from, to event.Instant) error {
 		r.server += r.deps.Now().Sub(began)
 		return nil
 	}
-	m, err := r.plan.open(ctx, r.deps.Store, within(from, to, r.cfg.MaxLateness))
+	p := r.plan
+	if from < r.windows {
+		p = r.early
+	}
+	m, err := p.open(ctx, r.deps.Store, within(from, to, r.cfg.MaxLateness))
 	if err != nil {
 		return err
 	}

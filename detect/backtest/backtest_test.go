@@ -135,7 +135,7 @@ func ruleSet(g *rand.Rand) string {
 	b.WriteString("title: alone\nname: alone\nlogsource: {product: keysentry}\ndetection:\n  s: {status: 3, user_id: U1}\n  condition: s\nrisk: {subject: source_ip}\nsuppress: 2m\n---\n")
 	one := func(list ...string) string { return list[g.IntN(len(list))] }
 	for i := range 14 {
-		kind := one("event_count", "event_count", "value_count", "temporal", "temporal_ordered", "value_sum", "value_avg", "value_median", "value_percentile", "event_ratio", "chain")
+		kind := one("event_count", "event_count", "value_count", "temporal", "temporal_ordered", "value_sum", "value_avg", "value_median", "value_percentile", "event_ratio", "first_seen", "absence", "chain")
 		inputs, extra, cond := one("[denied]", "[low]", "[denied, created]", "[denied, low]"), "", fmt.Sprintf("{%s: %d}", one("gte", "gt", "gte", "lt", "lte", "eq", "neq"), 1+g.IntN(5))
 		switch kind {
 		case "value_count":
@@ -152,13 +152,20 @@ func ruleSet(g *rand.Rand) string {
 			if kind == "value_percentile" {
 				extra += "  percentile: 90\n"
 			}
+		case "first_seen":
+			cond, extra = "", "  field: "+one("host", "source_ip")+"\n  lookback: "+one("2m", "10m", "1d")+"\n  learn: "+one("1s", "5m")+"\n"
+		case "absence":
+			inputs, cond, extra = one("[created, denied]", "[low, created]"), "", "  within: 2m\n  order: "+one("before", "after")+"\n"
 		case "chain":
 			kind, inputs, cond = "event_count", "[c"+strconv.Itoa(i)+"_inner]", "{gte: 2}"
 			fmt.Fprintf(&b, "title: c%d_inner\nname: c%d_inner\ncorrelation:\n  type: event_count\n  rules: [denied]\n  group-by: [user_id]\n  timespan: 1m\n  condition: {gte: 2}\n---\n", i, i)
 			extra = "  group-by: [user_id]\n  timespan: 20m\n"
 		}
 		if !strings.Contains(extra, "group-by") {
-			extra += one("  group-by: [user_id]\n", "  group-by: [user_id]\n", "  group-by: [source_ip, host]\n", "") + "  timespan: " + one("30s", "2m", "10m") + "\n"
+			extra += one("  group-by: [user_id]\n", "  group-by: [user_id]\n", "  group-by: [source_ip, host]\n", "")
+			if kind != "first_seen" && kind != "absence" {
+				extra += "  timespan: " + one("30s", "2m", "10m") + "\n"
+			}
 		}
 		if cond != "" {
 			extra += "  condition: " + cond + "\n"

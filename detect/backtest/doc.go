@@ -7,7 +7,8 @@
 //
 // Events before the range fill the windows: twice as far back as the correlator's
 // chains of timespans reach, so that an episode that was open when the range
-// begins is known to be. A finding belongs to the range when its episode begins
+// begins is known to be. For rules of type first_seen and rate_anomaly as much is
+// read before as they remember. A finding belongs to the range when its episode begins
 // in it, so that two ranges side by side give what the whole gives. (Only windows
 // that are judged at their end, such as `lt` and `absence`, follow one another
 // without a gap and so depend on everything before.) Windows that end after the

@@ -28,13 +28,16 @@ type plan struct {
 	tails      []string
 }
 
-// newPlan writes the predicate of every rule, at most queryBytes of them in one
-// query unless one alone is longer.
-func newPlan(set *rules.Set, queryBytes int) *plan {
+// newPlan writes the predicate of every rule that is wanted, at most queryBytes
+// of them in one query unless one alone is longer.
+func newPlan(set *rules.Set, queryBytes int, wanted func(place int) bool) *plan {
 	p := &plan{predicates: make([]string, len(set.Rules)), columns: neededFields(set)}
 	var group []int
 	size := 0
 	for i, r := range set.Rules {
+		if !wanted(i) {
+			continue
+		}
 		pred, diags := set.Predicate(r)
 		p.faults = append(p.faults, diags...)
 		p.predicates[i] = pred

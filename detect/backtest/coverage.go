@@ -1,0 +1,62 @@
+package backtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/rules"
+)
+
+// coverage is the share of the numbered events that was stored, per network and
+// hour. The daemon knows it per minute.
+type coverage map[string]map[int64]share
+
+type share struct{ expected, seen uint64 }
+
+// coverageOf reads it for the range, if some rule asks for it.
+func (r *run) coverageOf(ctx context.Context) (coverage, error) {
+	if !slices.ContainsFunc(r.deps.Rules.Correlations, func(c *rules.Correlation) bool { return c.MinCoverage > 0 }) {
+		return nil, nil
+	}
+	rows, err := r.deps.Store.Query(ctx, fmt.Sprintf(`SELECT toString(network), toInt64(toUnixTimestamp(hour)), sum(expected_events), sum(received_events)
+FROM v_coverage WHERE hour >= toDateTime(%d, 'UTC') AND hour < toDateTime(%d, 'UTC') GROUP BY network, hour`,
+		int64(r.from)/int64(time.Second)-3600, int64(r.cfg.To)/int64(time.Second)), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read coverage: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	out := coverage{}
+	for rows.Next() {
+		vals, err := rows.Values()
+		if err != nil {
+			return nil, err
+		}
+		c := cells(vals)
+		network, hour := take[string](&c), take[int64](&c)/3600
+		if out[network] == nil {
+			out[network] = map[int64]share{}
+		}
+		out[network][hour] = share{take[uint64](&c), take[uint64](&c)}
+	}
+	return out, rows.Err()
+}
+
+// ofGroup is what a correlator asks: see correlate.Config.
+func (c coverage) ofGroup(group []finding.Pair, from, to event.Instant) (float64, bool) {
+	hour := func(t event.Instant) int64 { return int64(t) / int64(time.Hour) }
+	var sum share
+	for network, hours := range c {
+		if slices.ContainsFunc(group, func(p finding.Pair) bool { return p.Field == event.FieldNetwork.String() && p.Value != network }) {
+			continue
+		}
+		for h := hour(from); h <= hour(to); h++ {
+			sum.expected += hours[h].expected
+			sum.seen += hours[h].seen
+		}
+	}
+	return min(float64(sum.seen)/float64(max(sum.expected, 1)), 1), sum.expected > 0
+}
