@@ -5,6 +5,13 @@ import (
 	"github.com/keysentry/keysentry/rules"
 )
 
+// Rules is the set that runs.
+func (e *Engine) Rules() *rules.Set {
+	e.swap.RLock()
+	defer e.swap.RUnlock()
+	return e.set
+}
+
 // Learning names the rules that fire nothing yet, because what they have to know
 // from before was not loaded.
 func (e *Engine) Learning() []*rules.Correlation {

@@ -49,6 +49,7 @@ type partition struct {
 
 	acked    atomic.Int64
 	livePos  atomic.Int64
+	observed atomic.Int64
 	end      atomic.Int64
 	isReady  atomic.Bool
 	snapshot atomic.Pointer[offset.Snapshot]
@@ -87,7 +88,7 @@ func newPartition(p *Pipeline, id event.Partition, committed int64, a Assignment
 }
 
 func (t *partition) status() Status {
-	s := Status{Partition: t.id, Live: t.livePos.Load(), Stored: t.acked.Load(), End: t.end.Load(), Ready: t.isReady.Load()}
+	s := Status{Partition: t.id, Live: t.livePos.Load(), Observed: t.observed.Load(), Stored: t.acked.Load(), End: t.end.Load(), Ready: t.isReady.Load()}
 	if t.isReady.Load() {
 		s.Detached = t.h.reading()
 	}
@@ -138,6 +139,7 @@ func (t *partition) start(ctx context.Context, share int64) error {
 	t.storeClock.Store(t.copyClock())
 	t.acked.Store(t.committed)
 	t.livePos.Store(t.pos)
+	t.observed.Store(t.pos)
 	t.h = newHandoff(t.committed, t.pos)
 	t.started = true
 	return nil
@@ -241,6 +243,7 @@ func (t *partition) step(ctx context.Context) error {
 			return err
 		}
 		began := time.Now()
+		t.observed.Store(f.Next)
 		found := t.p.Detector.Observe(t.id, b.Events)
 		t.p.m.observe.Observe(time.Since(began).Seconds())
 		t.pending = &pending{batch: b, findings: append(found, ownFindings(b, t.seen, now)...)}

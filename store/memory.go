@@ -40,6 +40,33 @@ func (c *Client) WriteMemory(ctx context.Context, memory []correlate.Memory) err
 	return nil
 }
 
+// MemoryIsWhole reports whether MarkMemory was called for a rule as it is written.
+func (c *Client) MemoryIsWhole(ctx context.Context, ruleID, ruleHash string) (bool, error) {
+	var n uint64
+	err := c.conn.QueryRow(ctx, "SELECT count() FROM rule_memory WHERE rule_id = @id AND rule_hash = @hash",
+		clickhouse.Named("id", ruleID), clickhouse.Named("hash", ruleHash)).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("read rule_memory: %w", explain(err))
+	}
+	return n > 0, nil
+}
+
+// MarkMemory says that all of a rule's past was written.
+func (c *Client) MarkMemory(ctx context.Context, ruleID, ruleHash string, now event.Instant) error {
+	b, err := c.conn.PrepareBatch(ctx, "INSERT INTO rule_memory (rule_id, rule_hash, since)")
+	if err != nil {
+		return fmt.Errorf("insert into rule_memory: %w", explain(err))
+	}
+	defer b.Close()
+	if err := b.Append(ruleID, ruleHash, at(now)); err != nil {
+		return fmt.Errorf("insert into rule_memory: %w", err)
+	}
+	if err := b.Send(); err != nil {
+		return fmt.Errorf("insert into rule_memory: %w", explain(err))
+	}
+	return nil
+}
+
 // writeRows inserts what add appends, if anything.
 func (c *Client) writeRows(ctx context.Context, insert string, memory []correlate.Memory, add func(driver.Batch, *correlate.Memory) error) error {
 	b, err := c.conn.PrepareBatch(ctx, insert)

@@ -61,6 +61,14 @@ func TestMemoryIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, want := range []bool{false, true} {
+		if whole, err := c.MemoryIsWhole(t.Context(), "rule", "h"); err != nil || whole != want {
+			t.Errorf("the memory is whole: %t, %v, want %t", whole, err, want)
+		}
+		if err := c.MarkMemory(t.Context(), "rule", "h", now); err != nil {
+			t.Fatal(err)
+		}
+	}
 	got := readMemory(t, c, "h", now.Add(-25*time.Hour))
 	want := []correlate.Memory{value("", time.Hour, time.Hour), seasoned, value("x", 2*time.Hour, time.Minute)}
 	slices.SortFunc(want, func(a, b correlate.Memory) int { return cmp.Compare(a.Value, b.Value) })

@@ -136,7 +136,11 @@ func (p positions) Save(ctx context.Context, detected map[event.Partition]int64)
 		}
 		points[part] = cp
 	}
-	return p.a.control.Save(ctx, points)
+	if err := p.a.control.Save(ctx, points); err != nil {
+		return err
+	}
+	p.a.kept.note(detected)
+	return nil
 }
 
 // desk is the console's view of the incident desk.

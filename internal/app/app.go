@@ -59,6 +59,7 @@ type App struct {
 	kafka    *kafka.Client
 	group    *kafka.Group
 	control  *kafka.Control
+	kept     keptPositions
 	store    *store.Client
 	writer   *store.Writer
 	mirror   *store.Mirror
@@ -204,6 +205,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(0, middle, "posture", a.runPosture)
 	start(0, middle, "episodes", a.keepEpisodes)
 	start(0, middle, "registries", a.keepRegistries)
+	start(0, middle, "rule memory", a.keepRuleMemory)
 	start(0, middle, "own keys", a.knowOwnKeys)
 	start(0, middle, "clock offsets", a.keepClockOffsets)
 	start(0, middle, "strays", a.reportStrays)

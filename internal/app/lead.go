@@ -181,7 +181,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	set := a.rules
 	a.mu.Unlock()
 	var err error
-	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Imported: a.imported, Logger: a.log, Metrics: a.opts.Metrics})
+	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Imported: a.imported, Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
 	if err != nil {
 		return nil, operator("detect", err)
 	}
@@ -189,6 +189,11 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", errTakeOver, err)
 	}
 	a.memory.brief(s.engine)
+	bounded, cancel := context.WithTimeout(ctx, memoryAtStart)
+	defer cancel()
+	if err := a.loadRuleMemory(bounded, s.engine, false); err != nil {
+		a.log.Info("rules that remember are learning until clickhouse answers", "error", err)
+	}
 	decoder, err := a.newDecoder()
 	if err != nil {
 		return nil, err

@@ -40,6 +40,19 @@ COMMENT 'Seasons of groups, for rules of type rate_anomaly; v_baselines shows wh
 
 {{distributed "baselines" "cityHash64(rule_id, group_key)"}}
 
+CREATE TABLE {{create "rule_memory"}}
+(
+    rule_id   LowCardinality(String) COMMENT 'Rule of type first_seen or rate_anomaly',
+    rule_hash LowCardinality(String) COMMENT 'Its content',
+    since     DateTime('UTC') COMMENT 'When all that the stored events told had been kept'
+)
+ENGINE = {{engine "ReplacingMergeTree(since)"}}
+ORDER BY (rule_id, rule_hash)
+SETTINGS {{dedup}}
+COMMENT 'Rules whose memory is whole; of others it is read off the stored events again';
+
+{{distributed "rule_memory" "cityHash64(rule_id)"}}
+
 {{view "v_first_seen"}} AS
 SELECT rule_id, any(group_by) AS of_group, value, min(first) AS first_seen_at, max(last) AS last_seen_at
 FROM first_seen

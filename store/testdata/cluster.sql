@@ -616,6 +616,20 @@ COMMENT 'Seasons of groups, for rules of type rate_anomaly; v_baselines shows wh
 CREATE TABLE IF NOT EXISTS baselines ON CLUSTER 'main' AS baselines_local
 ENGINE = Distributed('main', 'keysentry', 'baselines_local', cityHash64(rule_id, group_key));
 
+CREATE TABLE IF NOT EXISTS rule_memory_local ON CLUSTER 'main'
+(
+    rule_id   LowCardinality(String) COMMENT 'Rule of type first_seen or rate_anomaly',
+    rule_hash LowCardinality(String) COMMENT 'Its content',
+    since     DateTime('UTC') COMMENT 'When all that the stored events told had been kept'
+)
+ENGINE = ReplicatedReplacingMergeTree(since)
+ORDER BY (rule_id, rule_hash)
+SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Rules whose memory is whole; of others it is read off the stored events again';
+
+CREATE TABLE IF NOT EXISTS rule_memory ON CLUSTER 'main' AS rule_memory_local
+ENGINE = Distributed('main', 'keysentry', 'rule_memory_local', cityHash64(rule_id));
+
 CREATE OR REPLACE VIEW v_first_seen ON CLUSTER 'main' AS
 SELECT rule_id, any(group_by) AS of_group, value, min(first) AS first_seen_at, max(last) AS last_seen_at
 FROM first_seen
