@@ -1,7 +1,7 @@
 package detect
 
 import (
-	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/rules"
 )
 
@@ -22,15 +22,15 @@ func (e *Engine) Learning() []*rules.Correlation {
 
 // LoadMemory gives a rule back what was kept of it; with last it has all and
 // begins to fire.
-func (e *Engine) LoadMemory(ruleID string, memory []correlate.Memory, last bool) error {
+func (e *Engine) LoadMemory(ruleID string, pieces []memory.Piece, last bool) error {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	return e.windows.LoadMemory(ruleID, memory, last)
+	return e.windows.LoadMemory(ruleID, pieces, last)
 }
 
 // TakeMemory returns what changed since the last call, at most n pieces. It may be
 // kept once the positions of all events that were observed before this call are.
-func (e *Engine) TakeMemory(n int) []correlate.Memory {
+func (e *Engine) TakeMemory(n int) []memory.Piece {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
 	return e.windows.TakeMemory(n)

@@ -9,16 +9,16 @@ import (
 	clickhouse "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
-	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/detect/season"
 	"github.com/keysentry/keysentry/event"
 )
 
 // WriteMemory keeps what rules know. What is written again replaces: of a value
 // the earliest first and the latest last time count, of a season the newest.
-func (c *Client) WriteMemory(ctx context.Context, memory []correlate.Memory) error {
-	if err := c.writeRows(ctx, "INSERT INTO first_seen (rule_id, rule_hash, group_by, group_key, value, first, last)", memory, func(b driver.Batch, m *correlate.Memory) error {
+func (c *Client) WriteMemory(ctx context.Context, pieces []memory.Piece) error {
+	if err := c.writeRows(ctx, "INSERT INTO first_seen (rule_id, rule_hash, group_by, group_key, value, first, last)", pieces, func(b driver.Batch, m *memory.Piece) error {
 		if m.Season != nil {
 			return nil
 		}
@@ -27,7 +27,7 @@ func (c *Client) WriteMemory(ctx context.Context, memory []correlate.Memory) err
 	}); err != nil {
 		return fmt.Errorf("insert into first_seen: %w", explain(err))
 	}
-	if err := c.writeRows(ctx, "INSERT INTO baselines (rule_id, rule_hash, group_by, group_key, minute, last, seen, weekday, weekend, overall, recent)", memory, func(b driver.Batch, m *correlate.Memory) error {
+	if err := c.writeRows(ctx, "INSERT INTO baselines (rule_id, rule_hash, group_by, group_key, minute, last, seen, weekday, weekend, overall, recent)", pieces, func(b driver.Batch, m *memory.Piece) error {
 		if m.Season == nil {
 			return nil
 		}
@@ -68,14 +68,14 @@ func (c *Client) MarkMemory(ctx context.Context, ruleID, ruleHash string, now ev
 }
 
 // writeRows inserts what add appends, if anything.
-func (c *Client) writeRows(ctx context.Context, insert string, memory []correlate.Memory, add func(driver.Batch, *correlate.Memory) error) error {
+func (c *Client) writeRows(ctx context.Context, insert string, pieces []memory.Piece, add func(driver.Batch, *memory.Piece) error) error {
 	b, err := c.conn.PrepareBatch(ctx, insert)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	for i := range memory {
-		if err := add(b, &memory[i]); err != nil {
+	for i := range pieces {
+		if err := add(b, &pieces[i]); err != nil {
 			return err
 		}
 	}
@@ -109,10 +109,10 @@ const memoryChunk = 10_000
 // ReadMemory gives f what is kept of a rule, in pieces: values that were last seen
 // at or after since, and seasons. Groups come without an order of their fields.
 // It returns how many pieces there were.
-func (c *Client) ReadMemory(ctx context.Context, ruleID, ruleHash string, since event.Instant, f func([]correlate.Memory) error) (int, error) {
+func (c *Client) ReadMemory(ctx context.Context, ruleID, ruleHash string, since event.Instant, f func([]memory.Piece) error) (int, error) {
 	args := []any{clickhouse.Named("id", ruleID), clickhouse.Named("hash", ruleHash), clickhouse.DateNamed("since", at(since), clickhouse.NanoSeconds)}
 	values, err := readRows(ctx, c, `SELECT any(group_by), value, min(first), max(last) FROM first_seen WHERE rule_id = @id AND rule_hash = @hash
-		GROUP BY group_key, value HAVING max(last) >= @since`, args, f, func(rows driver.Rows, m *correlate.Memory) error {
+		GROUP BY group_key, value HAVING max(last) >= @since`, args, f, func(rows driver.Rows, m *memory.Piece) error {
 		var group map[string]string
 		var first, last time.Time
 		if err := rows.Scan(&group, &m.Value, &first, &last); err != nil {
@@ -125,7 +125,7 @@ func (c *Client) ReadMemory(ctx context.Context, ruleID, ruleHash string, since 
 		return values, fmt.Errorf("read first_seen: %w", explain(err))
 	}
 	seasons, err := readRows(ctx, c, `SELECT group_by, minute, last, seen, weekday, weekend, overall, recent FROM baselines FINAL WHERE rule_id = @id AND rule_hash = @hash`,
-		args[:2], f, func(rows driver.Rows, m *correlate.Memory) error {
+		args[:2], f, func(rows driver.Rows, m *memory.Piece) error {
 			var group map[string]string
 			var minute, last time.Time
 			s := &season.State{}
@@ -142,16 +142,16 @@ func (c *Client) ReadMemory(ctx context.Context, ruleID, ruleHash string, since 
 	return values + seasons, nil
 }
 
-func readRows(ctx context.Context, c *Client, sql string, args []any, f func([]correlate.Memory) error, scan func(driver.Rows, *correlate.Memory) error) (int, error) {
+func readRows(ctx context.Context, c *Client, sql string, args []any, f func([]memory.Piece) error, scan func(driver.Rows, *memory.Piece) error) (int, error) {
 	rows, err := c.conn.Query(ctx, sql, args...)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
 	n := 0
-	var chunk []correlate.Memory
+	var chunk []memory.Piece
 	for rows.Next() {
-		var m correlate.Memory
+		var m memory.Piece
 		if err := scan(rows, &m); err != nil {
 			return n, err
 		}

@@ -8,16 +8,16 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/detect/season"
 	"github.com/keysentry/keysentry/event"
 )
 
-func readMemory(t *testing.T, c *Client, hash string, since event.Instant) []correlate.Memory {
+func readMemory(t *testing.T, c *Client, hash string, since event.Instant) []memory.Piece {
 	t.Helper()
-	var out []correlate.Memory
-	n, err := c.ReadMemory(t.Context(), "rule", hash, since, func(m []correlate.Memory) error {
+	var out []memory.Piece
+	n, err := c.ReadMemory(t.Context(), "rule", hash, since, func(m []memory.Piece) error {
 		out = append(out, m...)
 		return nil
 	})
@@ -30,7 +30,7 @@ func readMemory(t *testing.T, c *Client, hash string, since event.Instant) []cor
 	for _, m := range out {
 		slices.SortFunc(m.Group, func(a, b finding.Pair) int { return cmp.Compare(a.Field, b.Field) })
 	}
-	slices.SortFunc(out, func(a, b correlate.Memory) int { return cmp.Compare(a.Value, b.Value) })
+	slices.SortFunc(out, func(a, b memory.Piece) int { return cmp.Compare(a.Value, b.Value) })
 	return out
 }
 
@@ -39,20 +39,20 @@ func TestMemoryIsKept(t *testing.T) {
 	c := newClient(t)
 	now := event.At(time.Now().Truncate(time.Second))
 	group := []finding.Pair{{Field: "key_id", Value: `k"1`}, {Field: "network", Value: "n"}}
-	value := func(v string, first, last time.Duration) correlate.Memory {
-		return correlate.Memory{RuleID: "rule", RuleHash: "h", Group: group, Value: v, First: now.Add(-first), Last: now.Add(-last)}
+	value := func(v string, first, last time.Duration) memory.Piece {
+		return memory.Piece{RuleID: "rule", RuleHash: "h", Group: group, Value: v, First: now.Add(-first), Last: now.Add(-last)}
 	}
 	m := &season.Model{}
 	for i := range int64(3 * 1440) {
 		m.Add(int64(now)/int64(time.Minute)-3*1440+i, float64(i%7))
 	}
 	state := m.State()
-	seasoned := correlate.Memory{RuleID: "rule", RuleHash: "h", Group: group, Last: now, Season: &state}
+	seasoned := memory.Piece{RuleID: "rule", RuleHash: "h", Group: group, Last: now, Season: &state}
 	stale := seasoned
 	old := state
 	old.Minute -= 100
 	stale.Season = &old
-	for _, list := range [][]correlate.Memory{
+	for _, list := range [][]memory.Piece{
 		{value("", time.Hour, time.Hour), value("x", 2*time.Hour, time.Hour), seasoned},
 		{value("x", time.Hour, time.Minute), value("forgotten", 30*time.Hour, 26*time.Hour), stale},
 		nil,
@@ -70,8 +70,8 @@ func TestMemoryIsKept(t *testing.T) {
 		}
 	}
 	got := readMemory(t, c, "h", now.Add(-25*time.Hour))
-	want := []correlate.Memory{value("", time.Hour, time.Hour), seasoned, value("x", 2*time.Hour, time.Minute)}
-	slices.SortFunc(want, func(a, b correlate.Memory) int { return cmp.Compare(a.Value, b.Value) })
+	want := []memory.Piece{value("", time.Hour, time.Hour), seasoned, value("x", 2*time.Hour, time.Minute)}
+	slices.SortFunc(want, func(a, b memory.Piece) int { return cmp.Compare(a.Value, b.Value) })
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

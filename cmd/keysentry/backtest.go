@@ -88,7 +88,7 @@ func runBacktest(ctx context.Context, std stdio, f backtestFlags) error {
 	}
 	defer func() { _ = s.Close() }()
 
-	deps := backtest.Deps{Rules: set, Store: eventStore{s}, Now: time.Now}
+	deps := backtest.Deps{Rules: set, Store: app.Events{Client: s}, Now: time.Now}
 	var write error
 	out := io.Discard
 	if *f.findings != "" {
@@ -141,17 +141,6 @@ func timeFlag(name, s string, now event.Instant) (event.Instant, error) {
 		return now.Add(-d), nil
 	}
 	return 0, usage(fmt.Errorf("--%s %q: give a time as 2006-01-02T15:04:05Z, a date, or a duration before now as 36h", name, s))
-}
-
-// eventStore gives the client the shape that a backtest asks for.
-type eventStore struct{ *store.Client }
-
-func (s eventStore) Query(ctx context.Context, sql string, params map[string]string) (backtest.Rows, error) {
-	rows, err := s.Client.Query(ctx, sql, params)
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
 }
 
 // progressEvery is how long a command may be silent.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/detect/season"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
@@ -22,7 +22,7 @@ var ErrNoHistory = errors.New("its history cannot be read from stored events")
 
 // History is what a rule of type first_seen or rate_anomaly would remember, had
 // it run over the stored events of [from, to). f gets it in pieces.
-func History(ctx context.Context, store Querier, set *rules.Set, c *rules.Correlation, from, to event.Instant, f func([]correlate.Memory) error) error {
+func History(ctx context.Context, store Querier, set *rules.Set, c *rules.Correlation, from, to event.Instant, f func([]memory.Piece) error) error {
 	h := &historian{set: set, corr: c, matcher: rules.NewMatcher(set.Program()), give: f}
 	if err := h.prepare(); err != nil {
 		return err
@@ -59,13 +59,13 @@ type historian struct {
 	set     *rules.Set
 	corr    *rules.Correlation
 	matcher *rules.Matcher
-	give    func([]correlate.Memory) error
+	give    func([]memory.Piece) error
 
 	predicate     string
 	columns, keys string // what events are grouped by, and its names
 	fields        []event.Field
 
-	out   []correlate.Memory
+	out   []memory.Piece
 	end   int64 // minute of rate_anomaly at which the history ends
 	group []finding.Pair
 	model *season.Model
@@ -136,7 +136,7 @@ func (h *historian) row(vals []any) error {
 	if !ok {
 		return nil
 	}
-	h.out = append(h.out, correlate.Memory{RuleID: h.corr.ID, RuleHash: h.corr.Hash, Group: group, Value: strings.Clone(v), First: first, Last: event.Instant(second)})
+	h.out = append(h.out, memory.Piece{RuleID: h.corr.ID, RuleHash: h.corr.Hash, Group: group, Value: strings.Clone(v), First: first, Last: event.Instant(second)})
 	return h.flush(false)
 }
 
@@ -163,7 +163,7 @@ func (h *historian) endModel() {
 	if _, begun := h.model.Minute(); begun {
 		h.model.Close(h.end)
 		state := h.model.State()
-		h.out = append(h.out, correlate.Memory{RuleID: h.corr.ID, RuleHash: h.corr.Hash, Group: h.group, Last: h.last, Season: &state})
+		h.out = append(h.out, memory.Piece{RuleID: h.corr.ID, RuleHash: h.corr.Hash, Group: h.group, Last: h.last, Season: &state})
 	}
 	h.model, h.last = nil, 0
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect/backtest"
 	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -78,8 +79,8 @@ func TestHistoryIsWhatARuleWouldRemember(t *testing.T) {
 	}
 	got := map[string]any{}
 	for _, c := range set.Correlations {
-		err := backtest.History(t.Context(), q, set, c, start.Add(-time.Minute), end, func(memory []correlate.Memory) error {
-			for _, piece := range memory {
+		err := backtest.History(t.Context(), q, set, c, start.Add(-time.Minute), end, func(pieces []memory.Piece) error {
+			for _, piece := range pieces {
 				if piece.RuleHash != c.Hash {
 					t.Errorf("%s: the hash is missing", c.ID)
 				}
@@ -101,7 +102,7 @@ func TestHistoryIsWhatARuleWouldRemember(t *testing.T) {
 	}
 }
 
-func key(m correlate.Memory) string {
+func key(m memory.Piece) string {
 	group := map[string]string{}
 	for _, p := range m.Group {
 		group[p.Field] = p.Value
@@ -110,7 +111,7 @@ func key(m correlate.Memory) string {
 }
 
 // what both sides know: of a value when it was first seen, and the season.
-func what(m correlate.Memory) any {
+func what(m memory.Piece) any {
 	if m.Season == nil {
 		return m.First
 	}

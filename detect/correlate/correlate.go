@@ -270,8 +270,10 @@ func (c *Correlator) observe(g *group, o *obs, live bool) {
 	}
 	g.newest = max(g.newest, o.ts)
 	if o.mask&g.s.evidence != 0 && g.notable(o) {
-		g.remember(o)
 		c.noted = true
+		if g.s.typ != rules.FirstSeen { // of that only what is judged to be new
+			g.remember(o)
+		}
 	}
 	if w, ok := g.w.(*rateWindow); ok {
 		c.beginRate(g, w, o)
@@ -300,7 +302,7 @@ func (c *Correlator) late(g *group, o *obs, live bool) {
 		return
 	}
 	g.w.arrive(g.s, o, g.newest)
-	g.w.add(g.s, o)
+	g.add(o)
 	g.ties++
 	g.live = g.live || live
 	if g.queued {
@@ -337,7 +339,9 @@ func (c *Correlator) deliver(g *group, ep *episode) {
 			o.carried = o.carried.naming(text)
 		}
 		to.newest = max(to.newest, at)
-		to.remember(&o)
+		if u.s.typ != rules.FirstSeen {
+			to.remember(&o)
+		}
 		if at < c.cursor {
 			c.late(to, &o, g.live)
 			continue

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/rules"
 )
 
 // episode is a run of satisfying times with no gap above the timespan, as the
@@ -241,7 +242,7 @@ func (c *Correlator) settleSilent() {
 func (c *Correlator) firing(g *group, first event.Instant) Firing {
 	pairs := g.s.pairs(g.key)
 	f := Firing{Rule: g.s.rule, Correlation: g.s.corr, Group: pairs, First: first, Fired: first,
-		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g), Series: g.chart.series()}
+		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g, first), Series: g.chart.series()}
 	if a, ok := g.w.(approximator); ok {
 		f.Approximate = a.approximate()
 	}
@@ -251,14 +252,22 @@ func (c *Correlator) firing(g *group, first event.Instant) Firing {
 	return f
 }
 
-// evidence lists the events of g in order of time.
-func (c *Correlator) evidence(g *group) []event.Ref {
+// evidence lists the events of g in order of time. For first_seen those of an
+// earlier episode, whose values are not new any more, are left out.
+func (c *Correlator) evidence(g *group, first event.Instant) []event.Ref {
+	since := never
+	if g.s.typ == rules.FirstSeen {
+		since = first
+	}
 	rs := slices.Clone(g.refs)
 	slices.SortFunc(rs, func(a, b ref) int {
 		return c.compare(&obs{ts: a.ts, off: a.off, part: a.part, idx: a.idx}, &obs{ts: b.ts, off: b.off, part: b.part, idx: b.idx})
 	})
 	out := make([]event.Ref, 0, len(rs))
 	for _, r := range rs {
+		if r.ts < since {
+			continue
+		}
 		out = append(out, c.refOf(r.part, r.off, r.idx))
 	}
 	return out

@@ -84,6 +84,14 @@ func (g *group) remember(o *obs) {
 	}
 }
 
+// add takes o into the window, in order of time.
+func (g *group) add(o *obs) {
+	g.w.add(g.s, o)
+	if w, ok := g.w.(*seenWindow); ok && w.took {
+		g.remember(o)
+	}
+}
+
 // notable reports whether o is worth keeping as evidence. Most events of a
 // first_seen or rate_anomaly rule are ordinary ones.
 func (g *group) notable(o *obs) bool {

@@ -7,26 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/detect/season"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
-
-// Memory is what a first_seen or rate_anomaly rule knows of one group that
-// reaches farther back than events are replayed: one value, or the season. It is
-// kept by the caller, and given back after a restart before the first Observe.
-type Memory struct {
-	// RuleID and RuleHash are of the rule as it is written: an edited one has
-	// another memory.
-	RuleID, RuleHash string
-	Group            []finding.Pair // in any order
-	// Value of first_seen, and when it was first and last seen.
-	Value       string
-	First, Last event.Instant
-	// Season of rate_anomaly; nil for a value.
-	Season *season.State
-}
 
 // news is one thing that TakeMemory has to tell: a value of a group, or its
 // season.
@@ -104,14 +89,14 @@ func (s *spec) history() time.Duration {
 // LoadMemory gives memory back to the rule it is of. With last the rule has all of
 // it, and begins to fire. What no longer fits the rule is left out, and told as
 // an error once everything else was taken.
-func (c *Correlator) LoadMemory(ruleID string, memory []Memory, last bool) error {
+func (c *Correlator) LoadMemory(ruleID string, pieces []memory.Piece, last bool) error {
 	i := slices.IndexFunc(c.specs, func(s *spec) bool { return s.corr != nil && s.meta.ID == ruleID && s.remembers })
 	if i < 0 {
 		return nil // the rule is gone
 	}
 	s := c.specs[i]
 	var bad error
-	for _, m := range memory {
+	for _, m := range pieces {
 		if err := c.load(s, &m); err != nil && bad == nil {
 			bad = fmt.Errorf("memory of rule %s, group %v: %w", ruleID, m.Group, err)
 		}
@@ -122,7 +107,7 @@ func (c *Correlator) LoadMemory(ruleID string, memory []Memory, last bool) error
 	return bad
 }
 
-func (c *Correlator) load(s *spec, m *Memory) error {
+func (c *Correlator) load(s *spec, m *memory.Piece) error {
 	var key []byte
 	for _, f := range s.fields {
 		v, ok := named(m.Group, f)
@@ -155,7 +140,7 @@ func (c *Correlator) load(s *spec, m *Memory) error {
 	return nil
 }
 
-func (c *Correlator) loadValue(w *seenWindow, m *Memory) {
+func (c *Correlator) loadValue(w *seenWindow, m *memory.Piece) {
 	val := maphash.String(c.seed, m.Value)
 	v := w.known[val]
 	if v == nil {
@@ -193,11 +178,11 @@ func (c *Correlator) tell(g *group) {
 // TakeMemory returns what has changed since it was last told, at most n pieces.
 // They rest on events that were judged before this call, and may be kept once a
 // restart would begin behind those.
-func (c *Correlator) TakeMemory(n int) []Memory {
+func (c *Correlator) TakeMemory(n int) []memory.Piece {
 	n = min(n, len(c.dirty))
-	out := make([]Memory, 0, n)
+	out := make([]memory.Piece, 0, n)
 	for _, d := range c.dirty[:n] {
-		m := Memory{RuleID: d.g.s.meta.ID, RuleHash: d.g.s.meta.Hash, Group: d.g.s.pairs(d.g.key), Last: d.g.newest}
+		m := memory.Piece{RuleID: d.g.s.meta.ID, RuleHash: d.g.s.meta.Hash, Group: d.g.s.pairs(d.g.key), Last: d.g.newest}
 		switch w := d.g.w.(type) {
 		case *seenWindow:
 			v := w.known[d.val]

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -32,7 +33,7 @@ func remembering() Config {
 }
 
 // kept is memory as it comes back from where it was kept.
-func kept(t testing.TB, in []Memory) (out []Memory) {
+func kept(t testing.TB, in []memory.Piece) (out []memory.Piece) {
 	t.Helper()
 	b, err := json.Marshal(in)
 	if err != nil {
@@ -57,7 +58,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 		whole := New(newSet(rule(), 1), cfg)
 		_ = whole.LoadMemory("corr", nil, true)
 		var want []string
-		var took []Memory
+		var took []memory.Piece
 		for i, r := range all {
 			if i == cut {
 				whole.Advance(r.ts, nil)
@@ -119,12 +120,12 @@ func TestARuleWithoutMemoryLearns(t *testing.T) {
 	if l := c.Learning(); len(l) != 1 || l[0].ID != "corr" {
 		t.Errorf("learning: %v", l)
 	}
-	memory := []Memory{{RuleID: "corr", Group: []finding.Pair{{Field: "g", Value: "a"}}, Value: "y", First: sec(500), Last: sec(900)},
+	pieces := []memory.Piece{{RuleID: "corr", Group: []finding.Pair{{Field: "g", Value: "a"}}, Value: "y", First: sec(500), Last: sec(900)},
 		{RuleID: "corr", Group: []finding.Pair{{Field: "another", Value: "a"}}, Value: "z", First: sec(500), Last: sec(900)}}
-	if err := c.LoadMemory("corr", memory, true); err == nil {
+	if err := c.LoadMemory("corr", pieces, true); err == nil {
 		t.Error("memory of another group was taken without a word")
 	}
-	if err := c.LoadMemory("gone", memory, true); err != nil {
+	if err := c.LoadMemory("gone", pieces, true); err != nil {
 		t.Errorf("memory of a rule that is gone: %v", err)
 	}
 	fs := append(feed(c, rec(1200, 1, "y"), rec(1201, 2, "x"), rec(1202, 3, "z")), c.Advance(math.MaxInt64, nil)...)
@@ -279,7 +280,7 @@ func TestSeasonSurvivesARestart(t *testing.T) {
 	all := week(rng, weekEnd-7*86400, weekEnd+86400)
 	first, whole := New(newSet(rateAnomaly("up"), 1), remembering()), New(newSet(rateAnomaly("up"), 1), quiet())
 	_ = first.LoadMemory("corr", nil, true)
-	var memory []Memory
+	var pieces []memory.Piece
 	cut := len(all) - 500
 	play := func(c *Correlator, r record, silent bool) {
 		in := r.input()
@@ -290,14 +291,14 @@ func TestSeasonSurvivesARestart(t *testing.T) {
 	for _, r := range all[:cut] {
 		play(first, r, false)
 		for _, m := range first.TakeMemory(10) { // the store keeps the newest
-			memory = []Memory{m}
+			pieces = []memory.Piece{m}
 		}
 	}
 	for _, r := range all {
 		play(whole, r, false)
 	}
 	second := New(newSet(rateAnomaly("up"), 1), remembering())
-	if err := second.LoadMemory("corr", kept(t, memory), true); err != nil {
+	if err := second.LoadMemory("corr", kept(t, pieces), true); err != nil {
 		t.Fatal(err)
 	}
 	for i, r := range all {
@@ -309,7 +310,7 @@ func TestSeasonSurvivesARestart(t *testing.T) {
 	if diff := cmp.Diff(state(whole), state(second)); diff != "" {
 		t.Errorf("the season after a restart (-whole +restarted):\n%s", diff)
 	}
-	bad := kept(t, memory)
+	bad := kept(t, pieces)
 	bad[0].Season.Weekday = nil
 	if err := New(newSet(rateAnomaly("up"), 1), remembering()).LoadMemory("corr", bad, true); err == nil {
 		t.Error("a season of another shape was taken")

@@ -152,7 +152,7 @@ func (c *Correlator) take(g *group, o *obs, live bool) {
 		c.forwardAdd(g, o, live)
 		return
 	}
-	g.w.add(g.s, o)
+	g.add(o)
 	g.ties++
 	g.live = g.live || live
 	c.queue(g)

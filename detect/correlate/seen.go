@@ -19,6 +19,7 @@ type seenWindow struct {
 	since event.Instant // when the group was first seen; never: it was not
 	last  event.Instant // when it was last seen
 	fresh int           // new values since the last verdict
+	took  bool          // the last observation was one
 	// changed are values that TakeMemory has to tell.
 	changed []uint64
 	names   int // bytes of texts
@@ -44,6 +45,7 @@ func (w *seenWindow) add(s *spec, o *obs) {
 		w.since = o.ts
 	}
 	w.since, w.last = min(w.since, o.ts), max(w.last, o.ts)
+	w.took = false
 	v := w.known[o.val]
 	switch {
 	case v == nil:
@@ -63,6 +65,7 @@ func (w *seenWindow) add(s *spec, o *obs) {
 	w.change(s, o.val, v)
 	if !s.learning && o.ts-w.since >= event.Instant(s.corr.Learn) {
 		w.fresh++
+		w.took = true
 	}
 }
 

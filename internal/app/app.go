@@ -72,7 +72,7 @@ type App struct {
 	console  *console.Server
 	proposer *proposer
 	slack    *slack.Slack // nil when Slack is not configured
-	memory   *memory
+	memory   *journalMemory
 
 	targets map[string]playbook.Target
 	keys    map[string]secret.Value // fingerprint keys by network

@@ -17,10 +17,10 @@ const (
 	probeLife   = 10 * time.Minute
 )
 
-// memory is what the journal says that a new engine has to know before its first
+// journalMemory is what the journal says that a new engine has to know before its first
 // event: episodes that are open, keys of our own runs, probes under way, the
 // leader, and the last run of each posture check.
-type memory struct {
+type journalMemory struct {
 	mu       sync.Mutex
 	findings map[string]finding.Finding // by rule and group: the last episode
 	slots    map[string]string          // finding id -> key of findings
@@ -32,8 +32,8 @@ type memory struct {
 	posture  map[string]journal.PostureRun
 }
 
-func newMemory() *memory {
-	return &memory{findings: map[string]finding.Finding{}, slots: map[string]string{}, episodes: map[string]journal.Episode{},
+func newMemory() *journalMemory {
+	return &journalMemory{findings: map[string]finding.Finding{}, slots: map[string]string{}, episodes: map[string]journal.Episode{},
 		posture: map[string]journal.PostureRun{}}
 }
 
@@ -87,7 +87,7 @@ func unmarshal(a *App, r journal.Record, into any) bool {
 
 // keepFinding keeps the last episode of each rule and group; evidence is dropped,
 // because the incident has it.
-func (m *memory) keepFinding(f finding.Finding) {
+func (m *journalMemory) keepFinding(f finding.Finding) {
 	key := finding.MakeID(f.RuleID, f.Group, 0)
 	f.Evidence, f.Series, f.Facts = nil, finding.Series{}, nil
 	old, known := m.findings[key]
@@ -108,7 +108,7 @@ func (m *memory) keepFinding(f finding.Finding) {
 	}
 }
 
-func (m *memory) keepProbe(p journal.Probe, now event.Instant) {
+func (m *journalMemory) keepProbe(p journal.Probe, now event.Instant) {
 	kept := m.probes[:0]
 	for _, old := range m.probes {
 		if old.Until.Add(probeLife) > now {
@@ -119,7 +119,7 @@ func (m *memory) keepProbe(p journal.Probe, now event.Instant) {
 }
 
 // brief tells a new engine everything that is remembered.
-func (m *memory) brief(e *detect.Engine) {
+func (m *journalMemory) brief(e *detect.Engine) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	findings := make([]finding.Finding, 0, len(m.findings))
@@ -139,14 +139,14 @@ func (m *memory) brief(e *detect.Engine) {
 	}
 }
 
-func (m *memory) lastLeader() journal.TookOver {
+func (m *journalMemory) lastLeader() journal.TookOver {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.leader
 }
 
 // lastPosture is the last run of a check.
-func (m *memory) lastPosture(check string) (journal.PostureRun, bool) {
+func (m *journalMemory) lastPosture(check string) (journal.PostureRun, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p, ok := m.posture[check]

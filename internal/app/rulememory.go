@@ -10,7 +10,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/backtest"
-	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 	"github.com/keysentry/keysentry/store"
@@ -40,7 +40,7 @@ const (
 // memoryBatch waits for the positions that it rests on.
 type memoryBatch struct {
 	engine *detect.Engine
-	pieces []correlate.Memory
+	pieces []memory.Piece
 	upTo   map[event.Partition]int64
 }
 
@@ -123,9 +123,9 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 	if c.Type == rules.FirstSeen {
 		reach = c.Lookback + c.Learn
 	}
-	load := func(memory []correlate.Memory) error {
+	load := func(pieces []memory.Piece) error {
 		// What does not fit the rule any more is no reason to have none.
-		if err := e.LoadMemory(c.ID, memory, false); err != nil {
+		if err := e.LoadMemory(c.ID, pieces, false); err != nil {
 			a.log.Warn("a piece of memory was passed over", "rule", c.ID, "error", err)
 		}
 		return nil
@@ -139,12 +139,12 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 	case !history:
 		return 0, errNotWhole
 	}
-	err = backtest.History(ctx, events{a.store}, set, c, now.Add(-reach), now, func(memory []correlate.Memory) error {
-		n += len(memory)
-		if err := a.store.WriteMemory(ctx, memory); err != nil {
+	err = backtest.History(ctx, Events{a.store}, set, c, now.Add(-reach), now, func(pieces []memory.Piece) error {
+		n += len(pieces)
+		if err := a.store.WriteMemory(ctx, pieces); err != nil {
 			return err
 		}
-		return load(memory)
+		return load(pieces)
 	})
 	if errors.Is(err, backtest.ErrNoHistory) {
 		a.log.Info("a rule begins without memory", "rule", c.ID, "reason", err)
@@ -156,11 +156,11 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 	return n, a.store.MarkMemory(ctx, c.ID, c.Hash, now)
 }
 
-// events gives the store the shape that a backtest asks for.
-type events struct{ *store.Client }
+// Events gives the store the shape that a backtest asks for.
+type Events struct{ *store.Client }
 
 // Query implements backtest.Querier.
-func (s events) Query(ctx context.Context, sql string, params map[string]string) (backtest.Rows, error) {
+func (s Events) Query(ctx context.Context, sql string, params map[string]string) (backtest.Rows, error) {
 	rows, err := s.Client.Query(ctx, sql, params)
 	if err != nil {
 		return nil, err

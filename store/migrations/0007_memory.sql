@@ -54,7 +54,7 @@ COMMENT 'Rules whose memory is whole; of others it is read off the stored events
 {{distributed "rule_memory" "cityHash64(rule_id)"}}
 
 {{view "v_first_seen"}} AS
-SELECT rule_id, any(group_by) AS of_group, value, min(first) AS first_seen_at, max(last) AS last_seen_at
+SELECT rule_id, CAST(any(group_by), 'Map(String, String)') AS of_group, value, toDateTime64(min(first), 9, 'UTC') AS first_seen_at, toDateTime64(max(last), 9, 'UTC') AS last_seen_at
 FROM first_seen
 GROUP BY rule_id, group_key, value
 COMMENT 'Values that rules of type first_seen know, with the time of the first and of the last';

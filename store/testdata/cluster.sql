@@ -631,7 +631,7 @@ CREATE TABLE IF NOT EXISTS rule_memory ON CLUSTER 'main' AS rule_memory_local
 ENGINE = Distributed('main', 'keysentry', 'rule_memory_local', cityHash64(rule_id));
 
 CREATE OR REPLACE VIEW v_first_seen ON CLUSTER 'main' AS
-SELECT rule_id, any(group_by) AS of_group, value, min(first) AS first_seen_at, max(last) AS last_seen_at
+SELECT rule_id, CAST(any(group_by), 'Map(String, String)') AS of_group, value, toDateTime64(min(first), 9, 'UTC') AS first_seen_at, toDateTime64(max(last), 9, 'UTC') AS last_seen_at
 FROM first_seen
 GROUP BY rule_id, group_key, value
 COMMENT 'Values that rules of type first_seen know, with the time of the first and of the last';
