@@ -126,6 +126,11 @@ func (l *loader) temporalExpr(c *correlationDoc, out *Correlation) {
 	if !out.Type.temporal() {
 		return
 	}
+	defer func() {
+		if _, ok := out.Terms(); !ok && out.Type == TemporalOrdered && !c.p.failed {
+			c.p.report(get(c.node, "condition"), CodeCorrelationBound, "split it into several correlations", "the condition can be satisfied in more than %d ways", maxTerms)
+		}
+	}()
 	if c.cond != nil {
 		index := map[string]int{}
 		var names []string

@@ -27,6 +27,7 @@ type spec struct {
 	typ      rules.CorrelationType
 	bounds   []rules.Bound
 	expr     *rules.BoolExpr
+	terms    []rules.Term  // temporal_ordered: the ways to satisfy the condition
 	span     event.Instant // timespan
 	hold     event.Instant // see holdBack
 	refire   event.Instant
@@ -101,7 +102,13 @@ func (s *spec) check() error {
 		if len(c.Field) == 0 {
 			return fmt.Errorf("%s needs a field", c.Type)
 		}
-	case rules.Temporal, rules.TemporalOrdered:
+	case rules.Temporal:
+		return nil
+	case rules.TemporalOrdered:
+		var ok bool
+		if s.terms, ok = c.Terms(); !ok {
+			return fmt.Errorf("the condition can be satisfied in too many ways")
+		}
 		return nil
 	case rules.EventRatio:
 		if len(c.Inputs) != 2 {
