@@ -73,11 +73,14 @@ func (w *forwardWindow) rankedValue(s *spec, o *obs) {
 }
 
 // maxValues is how many distinct values decide a condition: one more than its
-// largest bound.
+// largest bound. With neq the finding says how many there were, up to maxExact.
 func (s *spec) maxValues() int {
 	n := 1
 	for _, b := range s.bounds {
 		n = max(n, int(clampCount(b.Value))+2)
+		if b.Op == "neq" {
+			n = max(n, maxExact)
+		}
 	}
 	return n
 }
