@@ -324,7 +324,7 @@ func (l *loader) applyFilters() {
 		for _, rule := range rules {
 			if logSourceCovers(f.logsource, rule.LogSource) {
 				rule.root = l.low.g.and(rule.root, root)
-				rule.Hash = hashOf(rule.Hash, f.meta.Hash)
+				rule.Hash, rule.Logic = hashOf(rule.Hash, f.meta.Hash), hashOf(rule.Logic, f.meta.Logic)
 			}
 		}
 	}

@@ -53,7 +53,7 @@ detection: {sel: {user_id: u}, condition: sel}
 	if len(got.Hash) != 32 {
 		t.Errorf("hash %q", got.Hash)
 	}
-	got.Hash = ""
+	got.Hash, got.Logic = "", ""
 	want := Meta{File: "r.yml", Line: 1, ID: "0e95725d-7320-415d-80f7-004da920fc11", Name: "n", Title: "T", Status: "test", Level: "high", Author: "A, B",
 		Tags: []string{"attack.t1078"}, Risk: Risk{"key_id", 2.5, "place"}, Causes: []event.Cause{event.CauseUnknownKey, event.CauseClockSkew}, Playbook: "p",
 		Shadow: true, Suppress: 48 * time.Hour, Refire: 90 * time.Minute, Kind: finding.KeyCompromise, Severity: finding.Page, Resolution: "r", Summary: "s",

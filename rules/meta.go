@@ -40,7 +40,7 @@ func (d *docParser) metaOf() Meta {
 		Status: d.str(r, "status"), Level: strings.ToLower(d.str(r, "level")),
 		Description: d.str(r, "description"), Author: strings.Join(d.strs(r, "author"), ", "),
 		References: d.strs(r, "references"), Tags: d.strs(r, "tags"), FalsePositives: d.strs(r, "falsepositives"),
-		Suppress: defaultSuppress, Kind: finding.Other, Hash: d.hash(),
+		Suppress: defaultSuppress, Kind: finding.Other, Hash: hashOf(nodeParts(d.doc.root)...), Logic: d.logic(),
 	}
 	if strings.TrimSpace(m.Title) == "" && !d.failed {
 		d.report(r, CodeMissingKey, "add `title: ...`", "the title is missing")
@@ -56,17 +56,29 @@ func (d *docParser) metaOf() Meta {
 	return m
 }
 
-// hash identifies the content of the document, whatever its comments and layout.
-func (d *docParser) hash() string {
-	var parts []string
-	var walk func(n *yaml.Node)
-	walk = func(n *yaml.Node) {
-		parts = append(parts, fmt.Sprint(n.Kind, len(n.Content)), n.Tag, n.Value)
-		for _, c := range n.Content {
-			walk(c)
-		}
+// nodeParts identify the content of a part of a document, whatever its comments
+// and layout.
+func nodeParts(n *yaml.Node) []string {
+	if n == nil {
+		return []string{""}
 	}
-	walk(d.doc.root)
+	parts := []string{fmt.Sprint(n.Kind, len(n.Content)), n.Tag, n.Value}
+	for _, c := range n.Content {
+		parts = append(parts, nodeParts(c)...)
+	}
+	return parts
+}
+
+// logicKeys are the keys of a document that decide when a rule fires, beside the
+// subject of its risk, by which a single rule is grouped.
+var logicKeys = []string{"logsource", "detection", "correlation", "filter", "cause", "suppress"}
+
+// logic identifies what decides when the document's rule fires.
+func (d *docParser) logic() string {
+	parts := nodeParts(get(get(d.doc.root, "risk"), "subject"))
+	for _, k := range logicKeys {
+		parts = append(parts, nodeParts(get(d.doc.root, k))...)
+	}
 	return hashOf(parts...)
 }
 

@@ -369,7 +369,7 @@ func TestMigrateKeepsUnchangedRulesAndForgetsChangedOnes(t *testing.T) {
 	t.Parallel()
 	build := func(hash string) *Correlator {
 		k := corr(rules.EventCount, time.Minute, gte(3))
-		k.Hash = hash
+		k.Logic = hash
 		return New(newSet(k, 1), quiet())
 	}
 	for hash, want := range map[string]int{"same": 1, "changed": 0} {
