@@ -94,7 +94,7 @@ func CodeTable() []CodeInfo {
 		{CodeCycle, Error, "correlations that refer to each other in a circle"},
 		{CodeTimespan, Error, "a timespan that is not a number and one of s, m, h, d, w"},
 		{CodeCorrelationBound, Error, "a correlation condition that cannot be read or cannot hold"},
-		{CodeAlias, Error, "an alias that is unused, incomplete or names an unknown rule"},
+		{CodeAlias, Error, "an alias that is unused, leaves a rule out or names an unknown one"},
 		{CodeFilter, Error, "a filter that cannot be applied"},
 		{CodeExtensionValue, Error, "a value of an extension key that is not allowed"},
 		{CodeAllSingle, Warning, "`all` on a single value has no effect"},

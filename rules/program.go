@@ -52,6 +52,14 @@ func (p *Program) Slot(name string) int {
 	return -1
 }
 
+// FieldName is the name of a slot as rules write it: the inverse of Slot.
+func (p *Program) FieldName(slot int) string {
+	if slot < 0 || slot >= len(p.slots) {
+		return ""
+	}
+	return p.slots[slot].name
+}
+
 // compile makes the program of a set.
 func compile(set *Set, g *graph, sl *slots, opt Options) *Program {
 	words := (len(set.Rules) + 63) / 64

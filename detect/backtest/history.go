@@ -136,7 +136,7 @@ func (h *historian) row(vals []any) error {
 	if !ok {
 		return nil
 	}
-	h.out = append(h.out, memory.Piece{RuleID: h.corr.ID, RuleHash: h.corr.Hash, Group: group, Value: strings.Clone(v), First: first, Last: event.Instant(second)})
+	h.out = append(h.out, memory.Piece{RuleID: h.corr.ID, RuleHash: h.corr.Logic, Group: group, Value: strings.Clone(v), First: first, Last: event.Instant(second)})
 	return h.flush(false)
 }
 
@@ -163,7 +163,7 @@ func (h *historian) endModel() {
 	if _, begun := h.model.Minute(); begun {
 		h.model.Close(h.end)
 		state := h.model.State()
-		h.out = append(h.out, memory.Piece{RuleID: h.corr.ID, RuleHash: h.corr.Hash, Group: h.group, Last: h.last, Season: &state})
+		h.out = append(h.out, memory.Piece{RuleID: h.corr.ID, RuleHash: h.corr.Logic, Group: h.group, Last: h.last, Season: &state})
 	}
 	h.model, h.last = nil, 0
 }

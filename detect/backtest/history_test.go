@@ -81,7 +81,7 @@ func TestHistoryIsWhatARuleWouldRemember(t *testing.T) {
 	for _, c := range set.Correlations {
 		err := backtest.History(t.Context(), q, set, c, start.Add(-time.Minute), end, func(pieces []memory.Piece) error {
 			for _, piece := range pieces {
-				if piece.RuleHash != c.Hash {
+				if piece.RuleHash != c.Logic {
 					t.Errorf("%s: the hash is missing", c.ID)
 				}
 				got[piece.RuleID+key(piece)] = what(piece)

@@ -20,8 +20,9 @@ const defaultSuppress = time.Hour
 // use.
 type Correlator struct {
 	cfg      Config
-	specs    []*spec // in judging order
-	byRule   [][]use // per place in Set.Rules
+	program  *rules.Program // knows the names of slots; may be nil
+	specs    []*spec        // in judging order
+	byRule   [][]use        // per place in Set.Rules
 	problems []error
 	lookback time.Duration
 
@@ -64,7 +65,7 @@ type hit struct {
 // New builds a correlator for the rules of set. Rules that this build cannot
 // evaluate are left out and named by Problems.
 func New(set *rules.Set, cfg Config) *Correlator {
-	c := &Correlator{cfg: cfg, byRule: make([][]use, len(set.Rules)), watermark: math.MinInt64, cursor: math.MinInt64,
+	c := &Correlator{cfg: cfg, program: set.Program(), byRule: make([][]use, len(set.Rules)), watermark: math.MinInt64, cursor: math.MinInt64,
 		began: math.MaxInt64, newestSilent: math.MinInt64, partOf: map[event.Partition]int32{}, seed: maphash.MakeSeed()}
 	c.wait.buckets = map[int64][]entry{}
 	c.hash.SetSeed(c.seed)

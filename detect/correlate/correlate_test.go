@@ -3,6 +3,7 @@ package correlate
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -368,7 +369,7 @@ func TestMigrateKeepsUnchangedRulesAndForgetsChangedOnes(t *testing.T) {
 	t.Parallel()
 	build := func(hash string) *Correlator {
 		k := corr(rules.EventCount, time.Minute, gte(3))
-		k.Hash = hash
+		k.Logic = hash
 		return New(newSet(k, 1), quiet())
 	}
 	for hash, want := range map[string]int{"same": 1, "changed": 0} {
@@ -431,5 +432,29 @@ func TestConfigValidate(t *testing.T) {
 	}
 	if n := len((Config{Lateness: -1}).Validate()); n != 4 {
 		t.Errorf("%d faults told, want 4", n)
+	}
+}
+
+// TestEvidenceIsOfTheEpisode: a firing shows the events of its window, neither
+// older ones of the group nor those that came while it waited for the watermark.
+func TestEvidenceIsOfTheEpisode(t *testing.T) {
+	t.Parallel()
+	for name, bound := range map[string]rules.Bound{"looks back": {Op: "gte", Value: 2}, "looks forward": {Op: "eq", Value: 2}} {
+		c := New(newSet(&rules.Correlation{Type: rules.EventCount, Timespan: time.Minute, Bounds: []rules.Bound{bound}}, 1), Config{MaxGroups: 10, MaxBytes: 1 << 20, MaxPending: 1024})
+		var fired []Firing
+		for i, at := range []int64{0, 300, 301, 500} {
+			fired = c.Observe(rec(float64(1000+at), int64(i), "").input(), fired)
+		}
+		fired = c.Advance(sec(2000), fired)
+		if len(fired) != 1 {
+			t.Fatalf("%s: %d firings", name, len(fired))
+		}
+		var got []int64
+		for _, r := range fired[0].Refs {
+			got = append(got, r.Offset)
+		}
+		if !slices.Equal(got, []int64{1, 2}) {
+			t.Errorf("%s: evidence %v, want events 1 and 2", name, got)
+		}
 	}
 }

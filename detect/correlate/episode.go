@@ -66,7 +66,7 @@ func (c *Correlator) arrived(g *group) {
 			return
 		}
 	}
-	f := c.firing(g, t)
+	f := c.firing(g, t, t)
 	f.Last, f.Count = t, 1
 	f.Value = g.w.newest(s)
 	g.fire = append(g.fire, fired{id: f.ID, first: t, last: t, count: 1})
@@ -106,7 +106,7 @@ func (c *Correlator) extend(g *group, t event.Instant, n uint32) {
 	}
 	if r := g.s.refire; r > 0 && ep.last-ep.firedAt >= r && g.live {
 		ep.firedAt = ep.last
-		f := c.firing(g, ep.last)
+		f := c.firing(g, ep.last, ep.last)
 		f.Repeat = true
 		c.emit(g, ep, f)
 	}
@@ -167,7 +167,7 @@ func (c *Correlator) adopt(g *group, ep *episode) {
 func (c *Correlator) fire(g *group, ep *episode) {
 	ep.fired, ep.waiting, ep.silent = true, false, false
 	ep.told, ep.firedAt = ep.last, ep.last
-	f := c.firing(g, ep.first)
+	f := c.firing(g, ep.first, ep.last)
 	ep.id = f.ID
 	f.Fired = ep.last
 	c.emit(g, ep, f)
@@ -238,11 +238,11 @@ func (c *Correlator) settleSilent() {
 }
 
 // firing is the part of a firing that the group knows, for an episode that is
-// identified by its time first.
-func (c *Correlator) firing(g *group, first event.Instant) Firing {
+// identified by its time first and lasts until last.
+func (c *Correlator) firing(g *group, first, last event.Instant) Firing {
 	pairs := g.s.pairs(g.key)
 	f := Firing{Rule: g.s.rule, Correlation: g.s.corr, Group: pairs, First: first, Fired: first,
-		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g, first), Series: g.chart.series()}
+		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g, first, last), Series: g.chart.series()}
 	if a, ok := g.w.(approximator); ok {
 		f.Approximate = a.approximate()
 	}
@@ -252,22 +252,22 @@ func (c *Correlator) firing(g *group, first event.Instant) Firing {
 	return f
 }
 
-// evidence lists the events of g in order of time. For first_seen those of an
-// earlier episode, whose values are not new any more, are left out.
-func (c *Correlator) evidence(g *group, first event.Instant) []event.Ref {
-	since := never
-	if g.s.typ == rules.FirstSeen {
-		since = first
+// evidence lists the events of g in order of time, those of the windows of the
+// episode so far. When newer events have taken all of the room, these are shown.
+func (c *Correlator) evidence(g *group, first, last event.Instant) []event.Ref {
+	from := first - g.s.span
+	if g.fwd != nil || g.s.typ == rules.FirstSeen { // earlier values are not new any more
+		from = first
 	}
-	rs := slices.Clone(g.refs)
+	rs := slices.DeleteFunc(slices.Clone(g.refs), func(r ref) bool { return r.ts < from || r.ts > last })
+	if len(rs) == 0 {
+		rs = slices.Clone(g.refs)
+	}
 	slices.SortFunc(rs, func(a, b ref) int {
 		return c.compare(&obs{ts: a.ts, off: a.off, part: a.part, idx: a.idx}, &obs{ts: b.ts, off: b.off, part: b.part, idx: b.idx})
 	})
 	out := make([]event.Ref, 0, len(rs))
 	for _, r := range rs {
-		if r.ts < since {
-			continue
-		}
 		out = append(out, c.refOf(r.part, r.off, r.idx))
 	}
 	return out

@@ -27,6 +27,7 @@ type spec struct {
 	typ      rules.CorrelationType
 	bounds   []rules.Bound
 	expr     *rules.BoolExpr
+	terms    []rules.Term  // temporal_ordered: the ways to satisfy the condition
 	span     event.Instant // timespan
 	hold     event.Instant // see holdBack
 	keep     event.Instant // how long a group without events still matters
@@ -112,7 +113,13 @@ func (s *spec) check() error {
 		if len(c.Field) == 0 {
 			return fmt.Errorf("%s needs a field", c.Type)
 		}
-	case rules.Temporal, rules.TemporalOrdered, rules.RateAnomaly:
+	case rules.Temporal, rules.RateAnomaly:
+		return nil
+	case rules.TemporalOrdered:
+		var ok bool
+		if s.terms, ok = c.Terms(); !ok {
+			return fmt.Errorf("the condition can be satisfied in too many ways")
+		}
 		return nil
 	case rules.FirstSeen:
 		if len(c.Field) != 1 || c.Lookback <= 0 {

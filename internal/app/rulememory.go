@@ -130,12 +130,12 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 		}
 		return nil
 	}
-	whole, err := a.store.MemoryIsWhole(ctx, c.ID, c.Hash)
+	whole, err := a.store.MemoryIsWhole(ctx, c.ID, c.Logic)
 	switch {
 	case err != nil:
 		return 0, err
 	case whole:
-		return a.store.ReadMemory(ctx, c.ID, c.Hash, now.Add(-reach), load)
+		return a.store.ReadMemory(ctx, c.ID, c.Logic, now.Add(-reach), load)
 	case !history:
 		return 0, errNotWhole
 	}
@@ -153,7 +153,7 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 	if err != nil {
 		return n, err
 	}
-	return n, a.store.MarkMemory(ctx, c.ID, c.Hash, now)
+	return n, a.store.MarkMemory(ctx, c.ID, c.Logic, now)
 }
 
 // Events gives the store the shape that a backtest asks for.

@@ -35,6 +35,9 @@ type Options struct {
 	// TimeField holds the time of a raw record: RFC 3339, or seconds or
 	// milliseconds since 1970. Empty means "time".
 	TimeField string
+	// Standalone makes single rules fire as they do in the daemon, beside their
+	// matches. It needs Decode, because their groups are fields of events.
+	Standalone bool
 	// Lateness is the allowed lateness.
 	Lateness time.Duration
 	// LogSource restricts the rules; empty applies all.
@@ -148,7 +151,7 @@ func newRun(opt Options, out io.Writer) (*run, error) {
 		return nil, errors.New("no rule could be loaded")
 	}
 	cfg := correlate.DefaultConfig()
-	cfg.Standalone, cfg.Lateness = false, opt.Lateness
+	cfg.Standalone, cfg.Lateness = opt.Standalone && opt.Decode != nil, opt.Lateness
 	r.set, r.corr = set, correlate.New(set, cfg)
 	for _, err := range r.corr.Problems() {
 		r.stats.Errors++
