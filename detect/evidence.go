@@ -111,3 +111,6 @@ func (k *kept) value(field string) string {
 	}
 	return ""
 }
+
+// room reports whether an event can be added without forgetting another.
+func (r *evidenceRing) room() bool { return len(r.slots) < r.limit }

@@ -27,6 +27,9 @@ type Config struct {
 	StopTimeout time.Duration `yaml:"stop_timeout"`
 	// ReplayMaxEvents bounds what is re-read to fill windows, over all partitions.
 	ReplayMaxEvents int64 `yaml:"replay_max_events"`
+	// FillTimeout bounds how long windows are filled from what is stored before
+	// the rest is read from Kafka; rules that are not filled then are learning.
+	FillTimeout time.Duration `yaml:"fill_timeout"`
 	// ClockMaxHosts bounds the hosts per partition whose clocks are estimated.
 	ClockMaxHosts int `yaml:"clock_max_hosts"`
 }
@@ -81,6 +84,7 @@ func DefaultConfig() Config {
 		CommitEvery:     200 * time.Millisecond,
 		StopTimeout:     4 * time.Second,
 		ReplayMaxEvents: 2_000_000,
+		FillTimeout:     5 * time.Second,
 		ClockMaxHosts:   20_000,
 	}
 }
@@ -108,6 +112,7 @@ func (c Config) Validate() []error {
 		{"max_lateness", c.MaxLateness, time.Minute, 30 * 24 * time.Hour},
 		{"detach_after", c.DetachAfter, 10 * time.Millisecond, time.Minute},
 		{"commit_every", c.CommitEvery, 10 * time.Millisecond, time.Minute},
+		{"fill_timeout", c.FillTimeout, 0, time.Minute},
 		{"stop_timeout", c.StopTimeout, 0, time.Minute},
 	} {
 		if d.v < d.min || d.v > d.max {

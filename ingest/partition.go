@@ -30,10 +30,12 @@ type partition struct {
 	log *slog.Logger
 
 	// Of the reader.
-	started   bool  // start positions are settled
-	filled    bool  // windows are filled
-	fillFrom  int64 // next offset to replay
-	pos       int64 // next offset to observe
+	fresh     bool          // nothing of it was stored before
+	started   bool          // start positions are settled
+	filled    bool          // windows are filled
+	fillFrom  int64         // next offset to replay
+	missing   event.Instant // what lies before is neither stored nor replayed; 0: nothing
+	pos       int64         // next offset to observe
 	clock     *Clock
 	pending   *pending // observed, but not yet delivered and handed over
 	seen      map[string]event.Instant
@@ -42,8 +44,12 @@ type partition struct {
 	// Of the store side.
 	assigned bool // the writer knows the partition
 
-	committed int64 // of the assignment
-	detected  int64 // of the assignment; below zero: unknown
+	committed int64         // of the assignment
+	detected  int64         // of the assignment; below zero: unknown
+	begun     chan struct{} // closed when started
+	near, far refill        // where a replay may begin; settled by start
+	around    span          // of start
+	asked     bool          // the detector was asked to fill it from what is stored
 	ready     chan struct{}
 	h         *handoff
 
@@ -71,7 +77,7 @@ func newPartition(p *Pipeline, id event.Partition, committed int64, a Assignment
 	n := strconv.Itoa(int(id.ID))
 	part := &partition{
 		p: p, id: id, log: p.Log.With("topic", id.Topic, "partition", id.ID),
-		committed: committed, detected: -1, ready: make(chan struct{}), seen: map[string]event.Instant{},
+		committed: committed, detected: -1, ready: make(chan struct{}), begun: make(chan struct{}), seen: map[string]event.Instant{},
 		clock:    NewClock(p.cfg.ClockMaxHosts),
 		lag:      p.m.lag.WithLabelValues(id.Topic, n),
 		storeLag: p.m.storeLag.WithLabelValues(id.Topic, n),
@@ -110,59 +116,6 @@ func (t *partition) close() {
 	}
 }
 
-// start settles where reading begins. It is tried again until it succeeds or
-// ctx ends.
-func (t *partition) start(ctx context.Context, share int64) error {
-	if t.started {
-		return nil
-	}
-	if t.committed < 0 {
-		first, err := t.offsetAt(ctx, 0)
-		if err != nil {
-			return err
-		}
-		t.committed = first
-	}
-	if t.detected < 0 {
-		t.detected = t.committed
-	}
-	end, err := t.windowsEnd(ctx)
-	if err != nil {
-		return err
-	}
-	from, err := t.offsetAt(ctx, end.Add(-time.Duration(t.p.Detector.Lookback())))
-	if err != nil {
-		return err
-	}
-	t.fillFrom = max(from, t.detected-share)
-	t.pos = t.detected
-	t.storeClock.Store(t.copyClock())
-	t.acked.Store(t.committed)
-	t.livePos.Store(t.pos)
-	t.observed.Store(t.pos)
-	t.h = newHandoff(t.committed, t.pos)
-	t.started = true
-	return nil
-}
-
-// windowsEnd is the time that the windows to fill end at: that of the last record
-// that detection has seen, which may be days ago after an outage and years ago in
-// an import. It is now when there is no such record.
-func (t *partition) windowsEnd(ctx context.Context) (event.Instant, error) {
-	now := event.At(t.p.Now())
-	if t.detected == 0 {
-		return now, nil
-	}
-	f, err := t.fetch(ctx, t.detected-1)
-	if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
-		return now, nil
-	}
-	if err != nil || len(f.Records) == 0 || f.Records[0].Time < earliest {
-		return now, err
-	}
-	return min(now, f.Records[0].Time), nil
-}
-
 // copyClock is a clock of its own for the store side, which reads at another
 // pace.
 func (t *partition) copyClock() *Clock {
@@ -170,10 +123,19 @@ func (t *partition) copyClock() *Clock {
 	return RestoreClock(t.clock.est.Snapshot(from), t.p.cfg.ClockMaxHosts)
 }
 
-// read follows the partition for detection until ctx ends.
-func (t *partition) read(ctx context.Context, share int64) error {
+// read follows the partition for detection until ctx ends. It goes on to the
+// replay when stored is closed: what is stored is in the windows.
+func (t *partition) read(ctx context.Context, share int64, stored <-chan struct{}) error {
 	if err := t.start(ctx, share); err != nil {
 		return unlessDone(ctx, err)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-stored:
+		if ctx.Err() != nil {
+			return nil
+		}
 	}
 	if err := t.fill(ctx); err != nil {
 		return unlessDone(ctx, err)
@@ -220,6 +182,9 @@ func (t *partition) fill(ctx context.Context) error {
 		b.Release()
 	}
 	if !t.filled {
+		if t.missing != 0 {
+			t.p.Detector.Missing(t.id, t.missing)
+		}
 		t.filled = true
 		t.isReady.Store(true)
 		close(t.ready)

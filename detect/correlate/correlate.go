@@ -39,6 +39,7 @@ type Correlator struct {
 	// isLive: a record that is not silent came, or GoLive was called.
 	isLive       bool
 	newestSilent event.Instant
+	resumed      event.Instant // where judging went on; never: nobody said
 	silent       []silentEpisode
 	sweepAt      int
 
@@ -66,7 +67,7 @@ type hit struct {
 // evaluate are left out and named by Problems.
 func New(set *rules.Set, cfg Config) *Correlator {
 	c := &Correlator{cfg: cfg, program: set.Program(), byRule: make([][]use, len(set.Rules)), watermark: math.MinInt64, cursor: math.MinInt64,
-		began: math.MaxInt64, newestSilent: math.MinInt64, partOf: map[event.Partition]int32{}, seed: maphash.MakeSeed()}
+		began: math.MaxInt64, newestSilent: math.MinInt64, resumed: never, partOf: map[event.Partition]int32{}, seed: maphash.MakeSeed()}
 	c.wait.buckets = map[int64][]entry{}
 	c.hash.SetSeed(c.seed)
 	if cfg.Standalone {
@@ -315,7 +316,7 @@ func (c *Correlator) late(g *group, o *obs, live bool) {
 // deliver hands an episode that opened to the correlations that refer to its
 // rule.
 func (c *Correlator) deliver(g *group, ep *episode) {
-	if len(g.s.users) == 0 {
+	if len(g.s.users) == 0 || g.fwd == nil && g.s.begunBefore(ep.first) {
 		return
 	}
 	pairs := g.s.pairs(g.key)

@@ -25,6 +25,9 @@ type episode struct {
 	// silent: it opened in a replay, and no firing of it is known.
 	silent bool
 	closed bool
+	// countedTo: count holds what satisfied the condition up to then, as the
+	// journal says.
+	countedTo event.Instant
 }
 
 const episodeBytes = 96
@@ -35,12 +38,18 @@ type fired struct {
 	id          string
 	first, last event.Instant
 	count       uint64
+	// told is the last time of the episode as the journal has it, with the count
+	// up to then; zero: it has the firing only.
+	told      event.Instant
+	toldCount uint64
 }
 
 // silentEpisode is an episode that opened in a replay.
 type silentEpisode struct {
 	g  *group
 	ep *episode
+	// waited: it was to fire when it ended, if at all.
+	waited bool
 }
 
 // updateEvery is the least distance between two updates of one episode.
@@ -97,7 +106,9 @@ func (c *Correlator) extend(g *group, t event.Instant, n uint32) {
 	ep := g.ep
 	ep.first = min(ep.first, t)
 	ep.last = max(ep.last, t)
-	ep.count += uint64(n)
+	if t > ep.countedTo || ep.countedTo == 0 {
+		ep.count += uint64(n)
+	}
 	if ep.waiting {
 		c.adopt(g, ep)
 	}
@@ -125,7 +136,7 @@ func (c *Correlator) open(g *group, ep *episode, held bool) {
 	case ep.fired:
 	case !g.live:
 		ep.silent = true
-		c.silent = append(c.silent, silentEpisode{g, ep})
+		c.silent = append(c.silent, silentEpisode{g, ep, ep.waiting})
 	case ep.waiting:
 	default:
 		if held {
@@ -149,6 +160,7 @@ func (c *Correlator) adopt(g *group, ep *episode) {
 			continue
 		case r.first-span <= ep.last && !ep.fired:
 			ep.fired, ep.id, ep.told, ep.firedAt = true, r.id, r.last, r.first
+			ep.goOn(&r)
 			continue
 		case r.first-span > ep.last:
 			ep.waiting = !ep.fired
@@ -211,22 +223,28 @@ func (c *Correlator) update(g *group, ep *episode) {
 
 // settleSilent decides on episodes that opened in a replay and are not known to
 // have fired: one that the watermark may not have passed before the restart
-// fires now, the others are taken as fired. One that still waits is decided on
+// fires now, the others are taken as fired. How far the watermark had come is for
+// Resume to say, since one partition may have been far behind the newest record. One that still waits is decided on
 // when it no longer does.
 func (c *Correlator) settleSilent() {
 	if !c.isLive || len(c.silent) == 0 {
 		return
 	}
-	from := c.newestSilent - 2*event.Instant(c.cfg.Lateness)
+	from := c.newestSilent
+	if c.resumed != never {
+		from = c.resumed
+	}
+	from -= 2 * event.Instant(c.cfg.Lateness)
 	kept := c.silent[:0]
 	for _, x := range c.silent {
 		ep := x.ep
 		switch {
 		case !ep.silent || ep.fired:
 		case ep.waiting:
+			x.waited = true
 			kept = append(kept, x)
 			continue
-		case ep.first >= from || x.g.fwd != nil && ep.last >= from:
+		case ep.first >= from || x.g.fwd != nil && ep.last >= from || x.waited && ep.last+x.g.s.span >= from:
 			x.g.live = true
 			c.fire(x.g, ep)
 			x.g.live = false

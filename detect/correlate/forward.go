@@ -161,7 +161,7 @@ func (c *Correlator) forwardEnd(g *group) {
 	w.open = false
 	g.judged = w.end
 	v, ok := w.judge(g.s)
-	if !ok || !c.certain(g, w.start, w.end) {
+	if !ok || !g.s.judges(w.start) || !c.certain(g, w.start, w.end) {
 		return
 	}
 	c.end(g)

@@ -61,12 +61,13 @@ const (
 	refBytes   = 24
 )
 
-// remember keeps o as evidence.
+// remember keeps o as evidence, unless what is kept is newer.
 func (g *group) remember(o *obs) {
 	r := ref{o.ts, o.off, o.part, o.idx}
 	switch {
 	case len(g.refs) < finding.MaxEvidence:
 		g.refs = append(g.refs, r)
+	case o.ts < g.refs[g.refAt].ts: // filled in after what followed it
 	default:
 		g.refs[g.refAt] = r
 		g.refAt = uint8((int(g.refAt) + 1) % finding.MaxEvidence)
@@ -124,7 +125,7 @@ func (g *group) size() int32 {
 
 // expired reports whether the group can matter no more once the watermark is w.
 func (g *group) expired(w event.Instant) bool {
-	if g.pending > 0 || g.queued || g.newest+g.s.keep >= w {
+	if g.pending > 0 || g.queued || g.newest+g.s.keep >= w || g.firesLater(w) {
 		return false
 	}
 	return g.ep == nil || g.ep.closed && g.ep.last+g.s.hold < w

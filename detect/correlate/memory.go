@@ -54,8 +54,8 @@ func (s *spec) remember(cfg Config) {
 	s.remembers, s.learning = cfg.Remembers, cfg.Remembers
 }
 
-// Learning names the rules that fire nothing because their memory was not loaded.
-func (c *Correlator) Learning() []*rules.Correlation {
+// Forgetful names the rules that fire nothing because their memory was not loaded.
+func (c *Correlator) Forgetful() []*rules.Correlation {
 	var out []*rules.Correlation
 	for _, s := range c.specs {
 		if s.learning {

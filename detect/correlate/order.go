@@ -202,7 +202,7 @@ func (c *Correlator) judgeAll() {
 // judge evaluates the window of g that ends at t.
 func (c *Correlator) judge(g *group, t event.Instant) {
 	g.judged = max(g.judged, t)
-	if v, ok := g.w.judge(g.s, t); ok && c.certain(g, t-g.s.span, t) {
+	if v, ok := g.w.judge(g.s, t); ok && g.s.judges(t-g.s.span) && c.certain(g, t-g.s.span, t) {
 		c.satisfied(g, t, g.ties, v)
 	}
 	c.tell(g)

@@ -27,7 +27,11 @@ func (c *Correlator) Restore(eps []Episode) {
 		if s.restored == nil {
 			s.restored = map[string][]fired{}
 		}
-		s.restored[key] = append(s.restored[key], fired{id: e.ID, first: e.First, last: max(e.First, e.Last), count: e.Count})
+		r := fired{id: e.ID, first: e.First, last: max(e.First, e.Last), count: e.Count}
+		if e.Told || s.undoable() { // what such a rule fires it has judged in order
+			r.told, r.toldCount = r.last, r.count
+		}
+		s.restored[key] = append(s.restored[key], r)
 	}
 	for _, s := range c.specs {
 		for _, l := range s.restored {
@@ -43,6 +47,7 @@ func (c *Correlator) Restore(eps []Episode) {
 func (c *Correlator) Migrate(old *Correlator) {
 	c.watermark, c.cursor, c.isLive, c.newestSilent = old.watermark, old.cursor, old.isLive, old.newestSilent
 	c.parts, c.partOf, c.lastPart = old.parts, old.partOf, old.lastPart
+	c.resumed = old.resumed
 	c.seed, c.updates, c.stats = old.seed, old.updates, old.stats
 	c.began = old.began
 	c.hash.SetSeed(c.seed)
@@ -55,9 +60,11 @@ func (c *Correlator) Migrate(old *Correlator) {
 	for _, s := range c.specs {
 		was := same[s.signature()]
 		if was == nil {
+			s.begin(old)
 			continue
 		}
 		delete(same, s.signature())
+		s.known, s.missing = was.known, was.missing
 		s.groups, s.slab, s.bytes, s.restored = was.groups, was.slab, was.bytes, was.restored
 		s.learning, s.lost = was.learning, was.lost
 		for _, g := range s.slab {

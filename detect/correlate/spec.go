@@ -51,6 +51,10 @@ type spec struct {
 	hand     int
 	bytes    int64
 	restored map[string][]fired
+
+	// known is the instant from which every event of the rule is known, missing
+	// the one before which events are not there that should be: see known.go.
+	known, missing event.Instant
 }
 
 // use is one place where a rule is referred to.
@@ -97,6 +101,7 @@ func (s *spec) finish(cfg Config) {
 	s.remember(cfg)
 	s.refire = event.Instant(s.meta.Refire)
 	s.groups = map[string]*group{}
+	s.known, s.missing = alwaysKnown, alwaysKnown
 }
 
 func (s *spec) check() error {

@@ -181,7 +181,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	set := a.rules
 	a.mu.Unlock()
 	var err error
-	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Imported: a.imported, Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
+	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Imported: a.imported, Stored: a.stored(), Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
 	if err != nil {
 		return nil, operator("detect", err)
 	}

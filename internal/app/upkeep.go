@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/alert"
@@ -212,6 +213,17 @@ func (a *App) swap(set *rules.Set) error {
 	return nil
 }
 
+// maxListed bounds the names that a status lists.
+const maxListed = 5
+
+// listed names the first few.
+func listed(names []string) string {
+	if n := len(names) - maxListed; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], ", "), n)
+	}
+	return strings.Join(names, ", ")
+}
+
 // status is what the console and readyz say.
 func (a *App) status() console.Status {
 	a.mu.Lock()
@@ -245,6 +257,9 @@ func (a *App) status() console.Status {
 				st.Ready = false
 				st.Parts["detection"] = "filling windows"
 			}
+		}
+		if learning := s.engine.Learning(); len(learning) > 0 {
+			st.Parts["rules"] = fmt.Sprintf("%d learning, because events of before the start are missing: %s", len(learning), listed(learning))
 		}
 	}
 	return st

@@ -11,7 +11,7 @@ var layers = []struct {
 	{"1b journal", []string{"alert/journal"}},
 	{"1c incidents", []string{"alert/incident"}},
 	{"2 language", []string{"rules", "detect/offset", "detect/memory", "internal/simulate", "internal/kafkawire", "ingest/mapping"}},
-	{"2b windows", []string{"detect/correlate", "rules/library"}},
+	{"2b windows", []string{"detect/correlate", "detect/stored", "rules/library"}},
 	{"3 domain", []string{"ingest", "detect", "detect/posture", "alert", "alert/playbook"}},
 	{"4 adapters", []string{
 		"ingest/kafka", "store", "alert/slack", "alert/journal/kafka", "alert/playbook/action/encfile", "alert/playbook/action/simulated",

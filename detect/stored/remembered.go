@@ -1,4 +1,4 @@
-package backtest
+package stored
 
 import (
 	"context"
@@ -15,14 +15,14 @@ import (
 	"github.com/keysentry/keysentry/rules"
 )
 
-// ErrNoHistory is the error of History for a rule whose past cannot be read off
+// ErrNoHistory is the error of Remembered for a rule whose past cannot be read off
 // the stored events: one that refers to correlations, or has no SQL, or groups
 // its rules by different fields.
 var ErrNoHistory = errors.New("its history cannot be read from stored events")
 
-// History is what a rule of type first_seen or rate_anomaly would remember, had
-// it run over the stored events of [from, to). f gets it in pieces.
-func History(ctx context.Context, store Querier, set *rules.Set, c *rules.Correlation, from, to event.Instant, f func([]memory.Piece) error) error {
+// Remembered gives f, in pieces, what a rule of type first_seen or rate_anomaly
+// would remember, had it run over the stored events of [from, to).
+func (r *Reader) Remembered(ctx context.Context, set *rules.Set, c *rules.Correlation, from, to event.Instant, f func([]memory.Piece) error) error {
 	h := &historian{set: set, corr: c, matcher: rules.NewMatcher(set.Program()), give: f}
 	if err := h.prepare(); err != nil {
 		return err
@@ -32,7 +32,7 @@ func History(ctx context.Context, store Querier, set *rules.Set, c *rules.Correl
 		what = fmt.Sprintf("toUnixTimestamp64Nano(max(ts)), intDiv(toUnixTimestamp64Nano(ts), %d) AS history_minute, count()", int64(time.Minute))
 		tail = ", history_minute\nORDER BY " + h.keys + ", history_minute"
 	}
-	rows, err := store.Query(ctx, "SELECT "+h.columns+", "+what+"\nFROM events FINAL\n"+within(from, to, DefaultConfig().MaxLateness)+
+	rows, err := r.Store.Query(ctx, "SELECT "+h.columns+", "+what+"\nFROM events FINAL\n"+Within(from, to, r.MaxLateness)+
 		" AND ("+h.predicate+")\nGROUP BY "+h.keys+tail, nil)
 	if err != nil {
 		return fmt.Errorf("history of %s: %w", c.ID, err)

@@ -9,9 +9,9 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/keysentry/keysentry/detect/backtest"
 	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/memory"
+	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -77,9 +77,10 @@ func TestHistoryIsWhatARuleWouldRemember(t *testing.T) {
 	for _, piece := range live.TakeMemory(1 << 20) {
 		want[piece.RuleID+key(piece)] = what(piece)
 	}
+	reader := &stored.Reader{Store: q, MaxLateness: 24 * time.Hour}
 	got := map[string]any{}
 	for _, c := range set.Correlations {
-		err := backtest.History(t.Context(), q, set, c, start.Add(-time.Minute), end, func(pieces []memory.Piece) error {
+		err := reader.Remembered(t.Context(), set, c, start.Add(-time.Minute), end, func(pieces []memory.Piece) error {
 			for _, piece := range pieces {
 				if piece.RuleHash != c.Logic {
 					t.Errorf("%s: the hash is missing", c.ID)
@@ -88,7 +89,7 @@ func TestHistoryIsWhatARuleWouldRemember(t *testing.T) {
 			}
 			return nil
 		})
-		if without := c.ID == "chained" || c.ID == "two_names"; errors.Is(err, backtest.ErrNoHistory) != without || err != nil && !without {
+		if without := c.ID == "chained" || c.ID == "two_names"; errors.Is(err, stored.ErrNoHistory) != without || err != nil && !without {
 			t.Errorf("%s: %v", c.ID, err)
 		}
 	}
