@@ -64,6 +64,7 @@ type Engine struct {
 	live      watermarks    // of topics on the broker's time
 	history   watermarks    // of imported topics
 	forgotten event.Instant // when the inventory was last cleaned
+	snapshot  event.Instant // of the snapshot that was loaded; 0: none was
 
 	// correlating guards the correlator and the evidence.
 	correlating sync.Mutex

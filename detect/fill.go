@@ -31,12 +31,24 @@ var (
 func (e *Engine) Lookback() int64 {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	return max(int64(e.windows.FillBack()), e.RegistryLookback())
+	return int64(max(e.windows.FillBack(), e.cfg.InventoryAge+e.cfg.HeartbeatTimeout))
 }
 
-// RegistryLookback is how far back the registries want events, in nanoseconds;
-// the windows may be filled from elsewhere.
-func (e *Engine) RegistryLookback() int64 { return int64(e.cfg.InventoryAge + e.cfg.HeartbeatTimeout) }
+// snapshotSlack is how far before its time a snapshot may lack events.
+const snapshotSlack = time.Minute
+
+// RegistrySince is from when on the registries want events, when the last that was
+// judged is of end: from what a snapshot holds on, or, without one, as far back as
+// a host has to be known.
+func (e *Engine) RegistrySince(end event.Instant) event.Instant {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	since := end.Add(-e.cfg.InventoryAge - e.cfg.HeartbeatTimeout)
+	if e.snapshot != 0 {
+		since = max(since, min(end, e.snapshot).Add(-snapshotSlack))
+	}
+	return since
+}
 
 // Fill fills windows silently from what is stored below the given positions,
 // newest events first, until ctx ends. It is called once, before the first Replay

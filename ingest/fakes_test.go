@@ -263,6 +263,7 @@ type fakeDetector struct {
 	mu       sync.Mutex
 	next     map[event.Partition]int64 // after the last seen; replays and observations
 	live     map[event.Partition]bool
+	pace     time.Duration // of Replay, for each event
 	replayed int
 	from     map[event.Partition]int64 // first offset replayed
 	fill     func(context.Context, []event.Position) ([]event.Position, error)
@@ -279,7 +280,9 @@ func newFakeDetector(w *world) *fakeDetector {
 
 func (d *fakeDetector) Lookback() int64 { return int64(d.lookback) }
 
-func (d *fakeDetector) RegistryLookback() int64 { return int64(min(d.lookback, time.Minute)) }
+func (d *fakeDetector) RegistrySince(end event.Instant) event.Instant {
+	return end.Add(-min(d.lookback, time.Minute))
+}
 
 func (d *fakeDetector) Fill(ctx context.Context, at []event.Position) ([]event.Position, error) {
 	d.mu.Lock()
@@ -300,6 +303,7 @@ func (d *fakeDetector) Missing(p event.Partition, before event.Instant) {
 func (d *fakeDetector) Assign([]event.Partition) { d.assigns++ }
 
 func (d *fakeDetector) Replay(p event.Partition, events []event.Event) {
+	time.Sleep(d.pace * time.Duration(len(events)))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.replayed += len(events)

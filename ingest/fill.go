@@ -97,7 +97,7 @@ func (t *partition) refills(ctx context.Context, share int64, s span, now event.
 	if err != nil {
 		return err
 	}
-	near, err := t.offsetAt(ctx, end.Add(-time.Duration(t.p.Detector.RegistryLookback())))
+	near, err := t.offsetAt(ctx, t.p.Detector.RegistrySince(end))
 	if err != nil {
 		return err
 	}
@@ -132,6 +132,34 @@ func (t *partition) timeOf(ctx context.Context, offset int64, s span) (event.Ins
 		return 0, err
 	}
 	return f.Records[0].Time, nil
+}
+
+// liveWithin is how long after the assignment replays may last, so that detection
+// is live within ten seconds; lastReplay is the part of it that is read then all
+// the same, because what is newest counts most.
+const (
+	liveWithin = 9 * time.Second
+	lastReplay = 500 * time.Millisecond
+)
+
+// hurry leaves out the middle of a replay that takes too long, and says so. done is
+// how many offsets were replayed since began.
+func (t *partition) hurry(ctx context.Context, began time.Time, done int64) error {
+	spent := time.Since(began)
+	to := t.pos - done*int64(lastReplay)/max(int64(spent), 1)
+	if t.hurried = true; to <= t.fillFrom {
+		return nil
+	}
+	at, err := t.timeOf(ctx, to, span{first: to, end: t.pos})
+	if err != nil {
+		return err
+	}
+	if at == 0 {
+		at = event.At(t.p.Now())
+	}
+	t.log.Warn("re-reading kafka takes too long: events are left out, and rules that want them are learning", "from", t.fillFrom, "to", to, "took", spent.String())
+	t.fillFrom, t.missing = to, max(t.missing, at)
+	return nil
 }
 
 // startWait is how long the filling of windows waits for partitions whose

@@ -154,3 +154,59 @@ func TestFillEnds(t *testing.T) {
 		})
 	}
 }
+
+// TestSlowReplayLeavesOutItsMiddle: detection is live ten seconds after the
+// assignment, however long it would take to read everything again.
+func TestSlowReplayLeavesOutItsMiddle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(23, testParts...)
+		start := event.At(time.Now())
+		for i, p := range testParts {
+			for o := range int64(600) {
+				w.log[p] = append(w.log[p], goodRecord(o, start.Add(time.Duration(o)*time.Second)))
+				w.stored[p][o] = 1
+				w.findings[findingID(p, o)] = 1
+			}
+			w.committed[p], w.detected[p] = 600, 600
+			if i == 1 {
+				w.detected[p] = 5 // little to read again
+			}
+		}
+		time.Sleep(600 * time.Second)
+		det, writer := newFakeDetector(w), newFakeWriter(w, 0)
+		det.lookback, det.pace = time.Hour, 100*time.Millisecond
+		pipe, err := New(DefaultConfig(), Deps{Source: w, Writer: writer, Detector: det, Sink: w, Decoder: newTestDecoder(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &daemon{p: pipe, writer: writer, det: det, w: w}
+		began := time.Now()
+		d.run(false)
+		ready := func() bool {
+			st := pipe.Status()
+			return len(st) == 2 && st[0].Ready && st[1].Ready
+		}
+		for !ready() {
+			if time.Sleep(100 * time.Millisecond); time.Since(began) > time.Minute {
+				t.Fatal("not ready after a minute")
+			}
+		}
+		// One fetch of up to 40 records may have been under way, and half a second of
+		// records is still read.
+		if took := time.Since(began); took > liveWithin+5*time.Second {
+			t.Errorf("live after %v", took)
+		}
+		d.stop(t)
+		missing := det.missing[testParts[0]]
+		if missing <= start.Add(100*time.Second) || missing >= start.Add(600*time.Second) {
+			t.Errorf("missing before %v, want a time in the middle", missing)
+		}
+		if got := det.missing[testParts[1]]; got != 0 {
+			t.Errorf("of the other partition missing before %v", got)
+		}
+		for _, f := range w.faults {
+			t.Error(f)
+		}
+	})
+}

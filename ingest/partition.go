@@ -41,6 +41,8 @@ type partition struct {
 	seen      map[string]event.Instant
 	snapAfter event.Instant
 
+	hurried bool // the middle of the replay was left out, or nothing was to be
+
 	// Of the store side.
 	assigned bool // the writer knows the partition
 
@@ -126,6 +128,7 @@ func (t *partition) copyClock() *Clock {
 // read follows the partition for detection until ctx ends. It goes on to the
 // replay when stored is closed: what is stored is in the windows.
 func (t *partition) read(ctx context.Context, share int64, stored <-chan struct{}) error {
+	deadline := time.Now().Add(liveWithin)
 	if err := t.start(ctx, share); err != nil {
 		return unlessDone(ctx, err)
 	}
@@ -137,7 +140,7 @@ func (t *partition) read(ctx context.Context, share int64, stored <-chan struct{
 			return nil
 		}
 	}
-	if err := t.fill(ctx); err != nil {
+	if err := t.fill(ctx, deadline); err != nil {
 		return unlessDone(ctx, err)
 	}
 	for ctx.Err() == nil {
@@ -152,8 +155,14 @@ func (t *partition) read(ctx context.Context, share int64, stored <-chan struct{
 }
 
 // fill re-reads what the windows need, silently, up to where detection had got.
-func (t *partition) fill(ctx context.Context) error {
+func (t *partition) fill(ctx context.Context, deadline time.Time) error {
+	began, first := time.Now(), t.fillFrom
 	for !t.filled && t.fillFrom < t.pos {
+		if !t.hurried && time.Now().After(deadline) {
+			if err := t.hurry(ctx, began, t.fillFrom-first); err != nil {
+				return err
+			}
+		}
 		f, err := t.fetch(ctx, t.fillFrom)
 		if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
 			if gone.LogStart <= t.fillFrom {

@@ -124,11 +124,12 @@ type Committer interface {
 // partitions; for one partition they come in offset order.
 type Detector interface {
 	// Lookback is how far back the windows and registries reach: what Replay
-	// should be given before the first Observe. RegistryLookback is how far the
-	// registries alone reach: what it should be given of partitions that Fill
-	// filled. Both in nanoseconds.
+	// should be given before the first Observe, in nanoseconds.
 	Lookback() int64
-	RegistryLookback() int64
+	// RegistrySince is from when on the registries alone want events, when the last
+	// that was judged is of end: what Replay should be given of partitions that
+	// Fill filled.
+	RegistrySince(end event.Instant) event.Instant
 	// Fill fills windows from what is stored below the positions, until ctx ends,
 	// once and before the first Replay of their partitions. It returns those of
 	// which it took nothing, and why.
