@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -195,6 +196,8 @@ func (w *work) value(v []byte, env *cloudevents.Envelope) {
 	case t.auto != nil:
 		choice, err := t.auto.Choose(v, t.mapOptions)
 		switch {
+		case err != nil && namesType(env, err):
+			w.canonical(v, env)
 		case err != nil:
 			w.add(w.slot(), err)
 		case choice.Canonical():
@@ -207,6 +210,17 @@ func (w *work) value(v []byte, env *cloudevents.Envelope) {
 	default:
 		w.canonical(v, env)
 	}
+}
+
+// namesType reports whether data that nobody recognises is a canonical event all
+// the same, because its envelope names the type.
+func namesType(env *cloudevents.Envelope, err error) bool {
+	var de *event.DecodeError
+	if env == nil || !errors.As(err, &de) || de.Problem != event.ProblemUnknownFormat {
+		return false
+	}
+	_, ok := event.ParseType(env.Type)
+	return ok
 }
 
 func (w *work) canonical(v []byte, env *cloudevents.Envelope) {
