@@ -407,3 +407,62 @@ func refused(t *testing.T, m *mapping.Mapping, record []byte, want event.Problem
 		t.Errorf("%d results", calls)
 	}
 }
+
+// TestOtherPublishedRecords: real records of many sources are recognised as what
+// they are or not at all, never as two things, and never break anything.
+func TestOtherPublishedRecords(t *testing.T) {
+	t.Parallel()
+	set := shippedSet(t)
+	for _, tc := range []struct {
+		file, source string
+		want         map[string]int // records by mapping; "" is not recognised
+	}{
+		{"labelled-audit-events/okta.ndjson.gz", "event", map[string]int{"okta": 7, "": 28}},
+		{"labelled-audit-events/auth0.ndjson.gz", "event", map[string]int{"auth0": 30, "": 1}},
+		{"labelled-audit-events/aws_cloudtrail.ndjson.gz", "event", map[string]int{"cloudtrail": 183, "": 10}},
+		{"labelled-audit-events/github.ndjson.gz", "event", map[string]int{"": 127}},
+		{"labelled-audit-events/kubernetes.ndjson.gz", "event", map[string]int{"": 112}},
+		{"labelled-audit-events/azure_signin.ndjson.gz", "event", map[string]int{"": 28}},
+		{"cloudtrail-attacks/events.ndjson.gz", "", map[string]int{"cloudtrail": 1233}},
+	} {
+		got, types := map[string]int{}, map[string]int{}
+		for i, l := range lines(t, gunzip(t, shared(t, tc.file))) {
+			if tc.source != "" {
+				var outer map[string]json.RawMessage
+				if err := json.Unmarshal(l, &outer); err != nil {
+					t.Fatal(err)
+				}
+				l = outer[tc.source]
+			}
+			choice, err := set.Choose(l, options)
+			var de *event.DecodeError
+			if errors.As(err, &de) {
+				if strings.Contains(de.Detail, "both") {
+					t.Errorf("%s, record %d: %v", tc.file, i, err)
+				}
+				got[""]++
+				continue
+			}
+			if choice.Canonical() {
+				t.Errorf("%s, record %d: taken for a canonical event", tc.file, i)
+				continue
+			}
+			got[choice.Mapping().Name()]++
+			choice.Map(options, func(_ int32, e *event.Event, err error) {
+				if err == nil {
+					err = e.ValidateMapped()
+				}
+				if err != nil {
+					types[err.Error()]++
+					return
+				}
+				types[e.Type.String()]++
+				noSecrets(t, e)
+			})
+		}
+		t.Log(tc.file, types)
+		if d := cmp.Diff(tc.want, got); d != "" {
+			t.Errorf("%s: %s", tc.file, d)
+		}
+	}
+}
