@@ -122,7 +122,7 @@ func TestPublishedSamples(t *testing.T) {
 // event, and never more than before.
 func costsOnlyItself(t *testing.T, m *mapping.Mapping, record []byte) {
 	t.Helper()
-	step := max(1, len(record)/200)
+	step := max(1, len(record)/50)
 	for cut := 0; cut < len(record); cut += step {
 		for _, damaged := range [][]byte{record[:cut], append(append(bytes.Clone(record[:cut]), 0xff), record[cut:]...)} {
 			calls := 0

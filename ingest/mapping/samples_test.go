@@ -64,6 +64,11 @@ func TestOwnSamples(t *testing.T) {
 			var out bytes.Buffer
 			enc := json.NewEncoder(&out)
 			enc.SetEscapeHTML(false)
+			for _, typ := range m.Types() {
+				if typ.Lifecycle() {
+					t.Errorf("makes %v: a foreign log does not tell of the life of our keys", typ)
+				}
+			}
 			good, refused, malformed := 0, 0, 0
 			for i, r := range ownSamples(t, name) {
 				m.Map(r, options, func(idx int32, e *event.Event, err error) {
