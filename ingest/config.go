@@ -16,6 +16,9 @@ type Config struct {
 	// MaxLateness bounds how far the effective time may lie before the append
 	// time.
 	MaxLateness time.Duration `yaml:"max_lateness"`
+	// Mappings is a folder of further mappings; one of the same name replaces the
+	// shipped one.
+	Mappings string `yaml:"mappings,omitempty"`
 	// FingerprintKey is the key for the fingerprints that mappings make.
 	FingerprintKey secret.Ref `yaml:"fingerprint_key,omitempty"`
 	// DetachAfter is how long a partition waits for storage before detection
@@ -41,12 +44,16 @@ type TopicConfig struct {
 	// Observed says whose time a record carries: the broker's append time, or
 	// the producer's (imports and history).
 	Observed Observed `yaml:"observed,omitempty"`
-	// Mapping names the mapping of a foreign format; empty: canonical events.
+	// Mapping names the mapping of a foreign format, or is auto: then each record
+	// is recognised by its content. Empty: canonical events.
 	Mapping string `yaml:"mapping,omitempty"`
 	// Network is given to events of a mapping that names none.
 	Network string `yaml:"network,omitempty"`
 	// Year completes times of a log that leaves the year out.
 	Year int `yaml:"year,omitempty"`
+	// Zone names the time zone (Europe/Paris) of a log that leaves it out; empty:
+	// UTC.
+	Zone string `yaml:"zone,omitempty"`
 	// Lifecycle admits events about the life of keys, certificates and settings.
 	Lifecycle bool `yaml:"lifecycle,omitempty"`
 	// MaxBytes bounds one message.
@@ -151,6 +158,10 @@ func (t TopicConfig) validate(path string) []error {
 	}
 	if t.Year != 0 && (t.Year < 2000 || t.Year > 2100) {
 		fault("year", "%d is outside 2000 to 2100", t.Year)
+	}
+	// Local would make times depend on where the daemon runs.
+	if _, err := time.LoadLocation(t.Zone); err != nil || t.Zone == "Local" {
+		fault("zone", "%q is no time zone that this machine knows", t.Zone)
 	}
 	if t.MaxBytes < 0 || t.MaxBytes > MaxMessageBytes {
 		fault("max_bytes", "%d is outside 0 to %d", t.MaxBytes, MaxMessageBytes)

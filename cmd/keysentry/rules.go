@@ -6,15 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/app"
 	"github.com/keysentry/keysentry/internal/config"
@@ -149,7 +145,7 @@ finding. The file holds NDJSON or JSON objects one after another; - is standard
 input. With --mapping none (the default) rules speak of the raw JSON: nested
 paths with dots, a literal dotted key wins. With the name of a mapping the
 records are decoded by it first, and rules speak of canonical events; records of
-a text mapping are lines.
+a text mapping, and with auto, are lines.
 
 Rules apply whatever their logsource unless --logsource is given. At the end of
 the input the watermark passes everything. Exits 1 when a rule has an error; the
@@ -158,7 +154,7 @@ others are evaluated all the same.`}
 	ef := evalFlags{
 		rules:   f.StringArrayP("rules", "r", nil, "rule `PATH`, file or folder; may be repeated (default: the shipped rules)"),
 		events:  f.StringP("events", "e", "-", "`FILE` of records, or -"),
-		mapping: f.String("mapping", "none", "none, canonical, windows, or the name of a mapping"),
+		mapping: f.String("mapping", "none", "none, canonical, windows, auto, or the name of a mapping"),
 		timeKey: f.String("time", "time", "`FIELD` with the time: RFC 3339, or seconds or milliseconds since 1970"),
 	}
 	// One format only, yet named: scripts that say it keep working when there are more.
@@ -196,7 +192,7 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 		opt.Fields = rules.WindowsMapping()
 	default:
 		if opt.Decode, opt.Lines, err = app.RecordDecoder(*f.mapping); err != nil {
-			return usage(fmt.Errorf("--mapping %q: use none, canonical, windows or one of %s: %w", *f.mapping, strings.Join(shippedMappings(), ", "), err))
+			return usage(fmt.Errorf("--mapping %q: use none, canonical, windows, auto or one of %s: %w", *f.mapping, mappingNames(""), err))
 		}
 	}
 	in, closeIn, err := openInput(std, *f.events)
@@ -223,14 +219,6 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 		return bad
 	}
 	return err
-}
-
-func shippedMappings() []string {
-	names, _ := fs.Glob(configs.Mappings, "mappings/*.yml") // the pattern is good
-	for i, n := range names {
-		names[i] = strings.TrimSuffix(path.Base(n), ".yml")
-	}
-	return names
 }
 
 // openInput opens a file, or standard input for "-".

@@ -124,9 +124,9 @@ func (a *App) newDecoder() (*ingest.Decoder, error) {
 	if err != nil {
 		return nil, operator("ingest.fingerprint_key", err)
 	}
-	mappings, err := fs.Sub(configs.Mappings, "mappings")
+	mappings, err := openMappings(a.cfg.Ingest.Mappings)
 	if err != nil {
-		return nil, operator("ingest", err)
+		return nil, operator("ingest.mappings", err)
 	}
 	d, err := ingest.NewDecoder(a.cfg.Ingest, ingest.DecoderDeps{Redactor: a.redactor, Mappings: mappings, FingerprintKey: key, Metrics: a.opts.Metrics})
 	return d, operator("ingest", err)
