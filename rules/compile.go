@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,20 +62,19 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 		l.low.slots.of(f)
 	}
 	l.set.program = compile(l.set, g, l.low.slots, opt)
+	sortDiagnostics(files, l.diags)
+	return l.set, l.diags
+}
+
+// sortDiagnostics puts diagnostics in the order of files and places.
+func sortDiagnostics(files []File, diags []Diagnostic) {
 	order := map[string]int{}
 	for i, f := range files {
 		order[f.Name] = i
 	}
-	slices.SortStableFunc(l.diags, func(a, b Diagnostic) int {
-		if a.File != b.File {
-			return order[a.File] - order[b.File]
-		}
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Col - b.Col
+	slices.SortStableFunc(diags, func(a, b Diagnostic) int {
+		return cmp.Or(order[a.File]-order[b.File], a.Line-b.Line, a.Col-b.Col)
 	})
-	return l.set, l.diags
 }
 
 // disabled reports whether a document is left out on request, and remembers it

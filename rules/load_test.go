@@ -261,7 +261,7 @@ func TestLintFormats(t *testing.T) {
 	for _, d := range diags {
 		got = append(got, d.File+" "+string(d.Code))
 	}
-	if d := cmp.Diff([]string{"a.yml KS605", "a.yml KS602", "b.yml KS605", "a.yml KS610"}, got); d != "" {
+	if d := cmp.Diff([]string{"a.yml KS605", "a.yml KS610", "a.yml KS602", "b.yml KS605"}, got); d != "" {
 		t.Error(d)
 	}
 	var j, s strings.Builder

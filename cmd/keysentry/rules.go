@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,16 +35,22 @@ func ruleFiles(paths []string) (files, tests []rules.File, err error) {
 		return library.Files(), library.TestFiles(), nil
 	}
 	files, tests, err = app.ReadRuleFiles(paths)
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("no rule files (.yml or .yaml) in %s", strings.Join(paths, ", "))
+	}
 	return files, tests, usage(err)
 }
 
 func rulesLintCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "lint [PATH...]", Short: "Say everything that is wrong or doubtful about rules",
 		Long: `Say everything that is wrong or doubtful about rules, each remark with its place
-and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
+and a stable code. Exits 1 when there is an error, or with --strict a warning.
+
+The fields of rules with "product: keysentry" must be those of canonical events;
+with --canonical so must the fields of all rules.`}
 	format := choiceFlag(c.Flags(), "format", "how to print", "text", "json", "sarif")
 	strict := c.Flags().Bool("strict", false, "warnings fail too")
-	events := c.Flags().Bool("canonical", false, "field names must be fields of the canonical event")
+	events := c.Flags().Bool("canonical", false, "field names of every rule must be fields of the canonical event")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		files, tests, err := ruleFiles(args)
 		if err != nil {
@@ -58,6 +66,7 @@ and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
 			for _, d := range diags {
 				fmt.Fprintln(std.out, d)
 			}
+			fmt.Fprintln(std.err, summaryOf(len(files), diags))
 		case "json":
 			err = rules.WriteJSON(std.out, diags)
 		case "sarif":
@@ -74,6 +83,22 @@ and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
 		return nil
 	}
 	return c
+}
+
+// summaryOf counts what lint said, so that silence is an answer too.
+func summaryOf(files int, diags []rules.Diagnostic) string {
+	var n [3]int
+	for _, d := range diags {
+		n[d.Severity]++
+	}
+	return fmt.Sprintf("%s: %s, %s, %s", plural(files, "file"), plural(n[rules.Error], "error"), plural(n[rules.Warning], "warning"), plural(n[rules.Note], "note"))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func rulesTestCommand(std stdio) *cobra.Command {
@@ -106,7 +131,7 @@ an error, or a rule lacks a firing or a quiet case.`}
 		for _, u := range report.Uncovered {
 			fmt.Fprintf(std.out, "FAIL %s: needs a case in which it fires and one in which it does not\n", u)
 		}
-		fmt.Fprintf(std.out, "%d cases, %d failed; %d rules without tests\n", len(report.Cases), report.Failed(), len(report.Uncovered))
+		fmt.Fprintf(std.out, "%s, %d failed; %s without tests\n", plural(len(report.Cases), "case"), report.Failed(), plural(len(report.Uncovered), "rule"))
 		if *junit != "" {
 			if err := writeFile(*junit, report.WriteJUnit); err != nil {
 				return err
@@ -133,7 +158,8 @@ type evalFlags struct {
 	rules                    *[]string
 	events, mapping, timeKey *string
 	lateness                 *time.Duration
-	logsource, placeholders  *map[string]string
+	logsource                *map[string]string
+	placeholders             *[]string
 }
 
 func rulesEvalCommand(std stdio) *cobra.Command {
@@ -161,7 +187,7 @@ others are evaluated all the same.`}
 	choiceFlag(f, "format", "how to print", "ndjson")
 	ef.lateness = f.Duration("lateness", 0, "allowed lateness")
 	ef.logsource = f.StringToString("logsource", nil, "apply only rules of this logsource, as `KEY=VALUE,...`")
-	ef.placeholders = f.StringToString("placeholder", nil, "value of a %name% in rules, as `NAME=VALUE`")
+	ef.placeholders = f.StringArray("placeholder", nil, "value of a %name% in rules, as `NAME=VALUE`; repeat it for more values")
 	c.RunE = action(func(ctx context.Context) error { return evalRules(ctx, std, ef) })
 	return c
 }
@@ -180,11 +206,15 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 				fmt.Fprintln(std.err, d)
 			}
 		}}
-	if len(*f.placeholders) > 0 {
-		opt.Placeholders = map[string][]string{}
-		for k, v := range *f.placeholders {
-			opt.Placeholders[k] = []string{v}
+	for _, p := range *f.placeholders {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return usage(fmt.Errorf("--placeholder %q: write NAME=VALUE", p))
 		}
+		if opt.Placeholders == nil {
+			opt.Placeholders = map[string][]string{}
+		}
+		opt.Placeholders[name] = append(opt.Placeholders[name], value)
 	}
 	switch *f.mapping {
 	case "none":
@@ -278,7 +308,7 @@ func explain(files []rules.File, id string, raw []byte, canonical bool) (rules.T
 	if canonical {
 		opt.Layout = rules.LayoutEvent
 	}
-	set, _ := rules.Load(files, opt)
+	set, diags := rules.Load(files, opt)
 	for _, r := range set.Rules {
 		if r.ID != id && r.Name != id && r.Title != id {
 			continue
@@ -299,7 +329,16 @@ func explain(files []rules.File, id string, raw []byte, canonical bool) (rules.T
 	}
 	for _, c := range set.Correlations {
 		if c.ID == id || c.Name == id || c.Title == id {
-			return rules.Tree{}, usage(fmt.Errorf("%q is a correlation; explain the detection rules that it counts", id))
+			var names []string
+			for _, r := range rulesOf(set, id) {
+				names = append(names, cmp.Or(r.Name, r.ID))
+			}
+			return rules.Tree{}, usage(fmt.Errorf("%q is a correlation; explain the detection rules that it counts: %s", id, strings.Join(names, ", ")))
+		}
+	}
+	for _, d := range diags {
+		if d.Severity == rules.Error {
+			return rules.Tree{}, usage(fmt.Errorf("no detection rule that could be loaded has the id, name or title %q; the first fault is %s", id, d))
 		}
 	}
 	return rules.Tree{}, usage(fmt.Errorf("no detection rule has the id, name or title %q; see 'keysentry rules list'", id))
@@ -321,7 +360,9 @@ type ruleRow struct {
 }
 
 func rulesListCommand(std stdio) *cobra.Command {
-	c := &cobra.Command{Use: "list [PATH...]", Short: "List the rules that would run"}
+	c := &cobra.Command{Use: "list [PATH...]", Short: "List the rules that would run",
+		Long: `List the rules that would run. One with - as severity says nothing by itself: a
+correlation counts it. Exits 1 when a document is left out because of an error.`}
 	configFile := c.Flags().StringP("config", "c", "", "list the rules of this configuration `FILE`")
 	format := formatFlag(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
@@ -337,8 +378,10 @@ func rulesListCommand(std stdio) *cobra.Command {
 		if err != nil {
 			return usage(err)
 		}
+		faulty := false
 		for _, d := range diags {
 			if d.Severity == rules.Error {
+				faulty = true
 				fmt.Fprintln(std.err, d)
 			}
 		}
@@ -349,14 +392,19 @@ func rulesListCommand(std stdio) *cobra.Command {
 		for _, r := range set.Correlations {
 			rows = append(rows, rowOf(r.Meta, string(r.Type), r.Inner))
 		}
-		return list(std.out, *format, rows, func(w io.Writer) {
+		err = list(std.out, *format, rows, func(w io.Writer) {
 			fmt.Fprintln(w, "SEVERITY\tINCIDENT\tTYPE\tTITLE\tID")
 			for _, r := range rows {
-				if !r.Inner {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID)
+				if r.Inner {
+					r.Severity, r.Incident = "-", "-"
 				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID)
 			}
 		})
+		if err == nil && faulty {
+			return bad
+		}
+		return err
 	}
 	return c
 }

@@ -9,12 +9,9 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/alert"
-	"github.com/keysentry/keysentry/alert/journal"
-	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/console"
-	"github.com/keysentry/keysentry/rules"
 )
 
 // startTimeout bounds the first words with the broker and with Slack.
@@ -139,77 +136,6 @@ func (a *App) whileLeading(ctx context.Context, f func(context.Context) error) e
 			<-ctx.Done()
 		}
 	}
-	return nil
-}
-
-// Reload reads the rules again and swaps them in when they are sound; it keeps
-// the running set and says why otherwise. Either way the journal has it.
-func (a *App) Reload(ctx context.Context) error {
-	set, diags, err := LoadRules(a.cfg.Rules)
-	change := journal.ConfigChange{What: "rules", Result: "applied"}
-	if err == nil {
-		err = a.newFaults(diags)
-	}
-	if err == nil {
-		err = a.swap(set)
-	}
-	if err != nil {
-		change.Result, change.Detail = "refused", err.Error()
-		a.log.Error("reload refused; the running rules stay", "error", err)
-	} else {
-		a.reportRules(diags)
-		change.Detail = fmt.Sprintf("%d rules, %d correlations", len(set.Rules), len(set.Correlations))
-		a.log.Info("rules reloaded", "rules", len(set.Rules), "correlations", len(set.Correlations))
-	}
-	if _, leading := a.journal.Leading(); leading {
-		if _, jerr := a.journal.Append(ctx, journal.Entry{Kind: journal.KindConfig, Time: event.At(a.opts.Now()), Body: change}); jerr != nil {
-			return errors.Join(err, jerr)
-		}
-	}
-	return err
-}
-
-// newFaults is the first fault that the running rules do not have, and how many
-// more there are. What was left out already may stay out; but a document that ran
-// until now must not be lost to a slip of the pen.
-func (a *App) newFaults(diags []rules.Diagnostic) error {
-	a.mu.Lock()
-	known := a.ruleFaults
-	a.mu.Unlock()
-	first, n := "", 0
-	for _, d := range diags {
-		if d.Severity != rules.Error || known[faultKey(d)] {
-			continue
-		}
-		if n++; n == 1 {
-			first = d.String()
-		}
-	}
-	switch n {
-	case 0:
-		return nil
-	case 1:
-		return fmt.Errorf("rules: %s", first)
-	}
-	return fmt.Errorf("rules: %s; and %d more", first, n-1)
-}
-
-// faultKey is the same for a fault that has moved within its file.
-func faultKey(d rules.Diagnostic) string {
-	return fmt.Sprint(d.File, "\x00", d.Code, "\x00", d.Message)
-}
-
-// swap gives the live engine the new rules first: when it refuses them, nothing
-// has changed.
-func (a *App) swap(set *rules.Set) error {
-	if e := a.engine(); e != nil {
-		if err := e.SwapRules(set); err != nil {
-			return err
-		}
-	}
-	a.mu.Lock()
-	a.rules = set
-	a.mu.Unlock()
 	return nil
 }
 
