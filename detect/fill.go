@@ -227,15 +227,15 @@ func (f *filling) bands(ctx context.Context) (event.Instant, error) {
 	}
 }
 
-// extra are the fields by which an event of a probe of ours is known, and those of
-// evidence.
+// extra are the fields that evidence shows, and the one by which an event of a
+// probe of ours is known.
 func (f *filling) extra() []event.Field {
 	f.e.mu.Lock()
 	defer f.e.mu.Unlock()
 	if len(f.e.probes) == 0 {
-		return nil
+		return evidenceFields
 	}
-	return []event.Field{event.FieldRequestID, event.FieldKeyID}
+	return append(slices.Clip(evidenceFields), event.FieldRequestID)
 }
 
 // take shows one stored event to the windows.
