@@ -313,11 +313,6 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 
 func TestReplayFiresNothingButWhatTheWatermarkHadNotPassed(t *testing.T) {
 	t.Parallel()
-	silent := func(r record) Input {
-		in := r.input()
-		in.Silent = true
-		return in
-	}
 	build := func() *Correlator { return New(newSet(corr(rules.EventCount, time.Minute, gte(2)), 1), quiet()) }
 	t.Run("old episodes are taken as fired", func(t *testing.T) {
 		t.Parallel()
