@@ -56,10 +56,10 @@ func (e *Engine) RegistrySince(end event.Instant) event.Instant {
 // the rules that want it are learning. It returns the positions for which nothing
 // was taken, and why: Kafka has to be read again for them, as far back as Lookback
 // says.
-func (e *Engine) Fill(ctx context.Context, at []event.Position) ([]event.Position, error) {
+func (e *Engine) Fill(ctx context.Context, at []event.Standing) ([]event.Standing, error) {
 	e.swap.RLock()
 	defer e.swap.RUnlock()
-	var live, past []event.Position
+	var live, past []event.Standing
 	for _, p := range at {
 		if e.imported(p.Partition.Topic) {
 			past = append(past, p)
@@ -84,7 +84,7 @@ type filling struct {
 	e        *Engine
 	windows  *correlate.Correlator
 	matcher  *rules.Matcher
-	at       []event.Position
+	at       []event.Standing
 	imported bool
 
 	resumed event.Instant
@@ -97,7 +97,7 @@ type filling struct {
 // resumeAt is the event time at which judging goes on: where the partition is that
 // is farthest behind. One that was read to its end holds nothing back, however
 // old its last record is. Zero: nothing was judged yet.
-func resumeAt(at []event.Position) event.Instant {
+func resumeAt(at []event.Standing) event.Instant {
 	var newest event.Instant
 	for _, p := range at {
 		newest = max(newest, p.End)

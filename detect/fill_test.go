@@ -323,7 +323,7 @@ func restart(t *testing.T, g *rand.Rand, set *rules.Set, all map[event.Partition
 	crash, detected, near := map[event.Partition]int64{}, map[event.Partition]int64{}, map[event.Partition]int64{}
 	split := start.Add(time.Duration(g.Float64() * float64(newestOf(all).Sub(start))))
 	table := &table{}
-	var at []event.Position
+	var at []event.Standing
 	for _, p := range ps {
 		crash[p] = int64(sort.Search(len(all[p]), func(i int) bool { return all[p][i].ObservedAt >= split }))
 		crash[p] = max(0, crash[p]-g.Int64N(skew+1))
@@ -331,7 +331,7 @@ func restart(t *testing.T, g *rand.Rand, set *rules.Set, all map[event.Partition
 		kept := g.Int64N(ends[p] + 1)
 		near[p] = max(0, min(kept, detected[p])-g.Int64N(20))
 		table.events = append(table.events, all[p][:kept]...)
-		x := event.Position{Partition: p, Below: near[p], From: start}
+		x := event.Standing{Partition: p, Below: near[p], From: start}
 		if near[p] < ends[p] {
 			x.From = all[p][near[p]].ObservedAt
 		}

@@ -59,8 +59,8 @@ const hours = 3600.0
 
 // standing is part0 with everything below an offset stored, and detected up to
 // the same place, at s seconds after start.
-func standing(below int64, s float64) []event.Position {
-	return []event.Position{{Partition: part0, Below: below, From: at(s), End: at(s)}}
+func standing(below int64, s float64) []event.Standing {
+	return []event.Standing{{Partition: part0, Below: below, From: at(s), End: at(s)}}
 }
 
 // firedBy lists the rules that fired.
@@ -92,7 +92,7 @@ func TestWindowsFilledFromTheStore(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		table    table
-		at       []event.Position
+		at       []event.Standing
 		timeout  bool
 		unfilled int
 		learning []string
@@ -100,7 +100,7 @@ func TestWindowsFilledFromTheStore(t *testing.T) {
 	}{
 		{name: "whole", table: table{events: old}, at: standing(5, now), fires: []string{"long"}},
 		{name: "only below the position", table: table{events: old}, at: standing(4, now)},
-		{name: "nothing was judged yet", table: table{events: old}, at: []event.Position{{Partition: part0, Next: at(now)}}},
+		{name: "nothing was judged yet", table: table{events: old}, at: []event.Standing{{Partition: part0, Next: at(now)}}},
 		{name: "the store lacks what was before", table: table{events: later}, at: standing(1005, now), learning: []string{"long"}, fires: []string{"long"}},
 		{name: "the store is empty", at: standing(5, now), learning: []string{"few", "long", "share", "short"}},
 		{name: "down", table: table{events: old, down: errors.New("refused")}, at: standing(5, now), unfilled: 1},
@@ -251,7 +251,7 @@ func TestPartitionFarBehindHidesNothing(t *testing.T) {
 	second := engineOf(t, loadRules(t, shortAndLong), &table{})
 	second.Restore(fs, first.TakeEpisodeUpdates())
 	second.Assign([]event.Partition{part0, part1})
-	if _, err := second.Fill(t.Context(), []event.Position{{Partition: part0, End: at(600)}, {Partition: part1, End: at(50), Next: at(55)}}); err != nil {
+	if _, err := second.Fill(t.Context(), []event.Standing{{Partition: part0, End: at(600)}, {Partition: part1, End: at(50), Next: at(55)}}); err != nil {
 		t.Fatal(err)
 	}
 	second.Replay(part0, slices.Clone(ahead))
@@ -298,7 +298,7 @@ func TestImportedTopicsAreFilledApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Assign([]event.Partition{part0, imported})
-	positions := append(standing(1, 500*hours), event.Position{Partition: imported, Below: 2, From: at(60), End: at(60)})
+	positions := append(standing(1, 500*hours), event.Standing{Partition: imported, Below: 2, From: at(60), End: at(60)})
 	if unfilled, err := e.Fill(t.Context(), positions); err != nil || unfilled != nil {
 		t.Fatal(unfilled, err)
 	}

@@ -118,16 +118,3 @@ type Partition struct {
 
 // String is topic/partition.
 func (p Partition) String() string { return p.Topic + "/" + strconv.Itoa(int(p.ID)) }
-
-// Position is where one partition stands when windows are filled.
-type Position struct {
-	Partition Partition
-	// Below is the offset below which events are taken from what is stored; those
-	// from there on are read from Kafka. From is the time of the record there, at
-	// or after that of everything below.
-	Below int64
-	From  Instant
-	// End is the time of the last record that detection has seen, Next that of the
-	// first one that it has not; zero: there is none.
-	End, Next Instant
-}

@@ -266,8 +266,8 @@ type fakeDetector struct {
 	pace     time.Duration // of Replay, for each event
 	replayed int
 	from     map[event.Partition]int64 // first offset replayed
-	fill     func(context.Context, []event.Position) ([]event.Position, error)
-	asked    [][]event.Position
+	fill     func(context.Context, []event.Standing) ([]event.Standing, error)
+	asked    [][]event.Standing
 	missing  map[event.Partition]event.Instant
 	assigns  int
 	again    int
@@ -284,7 +284,7 @@ func (d *fakeDetector) RegistrySince(end event.Instant) event.Instant {
 	return end.Add(-min(d.lookback, time.Minute))
 }
 
-func (d *fakeDetector) Fill(ctx context.Context, at []event.Position) ([]event.Position, error) {
+func (d *fakeDetector) Fill(ctx context.Context, at []event.Standing) ([]event.Standing, error) {
 	d.mu.Lock()
 	d.asked = append(d.asked, at)
 	d.mu.Unlock()

@@ -198,10 +198,10 @@ func (p *Pipeline) fillStored(ctx context.Context, parts []*partition) {
 	if len(fresh) == 0 {
 		return
 	}
-	at := make([]event.Position, len(fresh))
+	at := make([]event.Standing, len(fresh))
 	for i, t := range fresh {
 		t.begin(t.near)
-		at[i] = event.Position{Partition: t.id, Below: t.near.from, From: t.near.at, End: t.around.last, Next: t.around.next}
+		at[i] = event.Standing{Partition: t.id, Below: t.near.from, From: t.near.at, End: t.around.last, Next: t.around.next}
 	}
 	bounded, cancel := context.WithTimeout(ctx, p.cfg.FillTimeout)
 	defer cancel()

@@ -83,7 +83,7 @@ func checkFill(t *testing.T, tc fillCase) {
 	det, writer := newFakeDetector(w), newFakeWriter(w, 0)
 	det.lookback = tc.lookback
 	if !tc.unfilled {
-		det.fill = func(context.Context, []event.Position) ([]event.Position, error) { return nil, nil }
+		det.fill = func(context.Context, []event.Standing) ([]event.Standing, error) { return nil, nil }
 	}
 	pipe, err := New(cfg, Deps{Source: w, Writer: writer, Detector: det, Sink: w, Decoder: newTestDecoder(t)})
 	if err != nil {
@@ -97,7 +97,7 @@ func checkFill(t *testing.T, tc fillCase) {
 	time.Sleep(5 * time.Second)
 	d.stop(t)
 
-	want := [][]event.Position{{{Partition: p, Below: int64(tc.below), From: at(tc.from), End: at(tc.end), Next: at(tc.next)}}}
+	want := [][]event.Standing{{{Partition: p, Below: int64(tc.below), From: at(tc.from), End: at(tc.end), Next: at(tc.next)}}}
 	if diff := cmp.Diff(want, det.asked); diff != "" {
 		t.Errorf("positions (-want +got):\n%s", diff)
 	}
@@ -126,7 +126,7 @@ func TestFillEnds(t *testing.T) {
 				w.produce(p, 50)
 			}
 			det, writer := newFakeDetector(w), newFakeWriter(w, 0)
-			det.fill = func(ctx context.Context, _ []event.Position) ([]event.Position, error) {
+			det.fill = func(ctx context.Context, _ []event.Standing) ([]event.Standing, error) {
 				<-ctx.Done()
 				return nil, nil
 			}

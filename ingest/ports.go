@@ -133,7 +133,7 @@ type Detector interface {
 	// Fill fills windows from what is stored below the positions, until ctx ends,
 	// once and before the first Replay of their partitions. It returns those of
 	// which it took nothing, and why.
-	Fill(ctx context.Context, at []event.Position) ([]event.Position, error)
+	Fill(ctx context.Context, at []event.Standing) ([]event.Standing, error)
 	// Missing says that events before an instant reached neither Fill nor Replay.
 	Missing(p event.Partition, before event.Instant)
 	// Assign names the partitions that take part in the watermark.

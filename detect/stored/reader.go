@@ -23,14 +23,15 @@ type Request struct {
 	// Since is, by place in Rules.Rules, from when on a rule's events are wanted;
 	// zero: none are.
 	Since []event.Instant
-	Below []event.Position
+	Below []event.Standing
 }
 
 // History is how far back the stored events reach.
 type History struct {
 	// Oldest is the append time of the oldest; zero: nothing is stored.
 	Oldest event.Instant
-	// First holds the first offset that is stored, of each partition that has any.
+	// First holds the first offset that is stored, as an event or in quarantine, of
+	// each partition that has any.
 	First map[event.Partition]int64
 }
 
@@ -78,7 +79,8 @@ func (r *Reader) History(ctx context.Context, since event.Instant) (History, err
 	if err != nil || h.Oldest == 0 || h.Oldest < since {
 		return h, err
 	}
-	err = r.each(ctx, "SELECT topic, `partition`, min(`offset`) FROM events GROUP BY topic, `partition`", func(c *cells) {
+	err = r.each(ctx, "SELECT topic, `partition`, min(`offset`) FROM (SELECT topic, `partition`, `offset` FROM events UNION ALL "+
+		"SELECT topic, `partition`, `offset` FROM quarantine) GROUP BY topic, `partition`", func(c *cells) {
 		p := event.Partition{Topic: take[string](c), ID: take[int32](c)}
 		h.First[p] = take[int64](c)
 	})
@@ -139,9 +141,9 @@ func (r *Reader) Read(ctx context.Context, q Request, see func(*Row) bool) error
 
 // below is the condition that an event lies below the offset of its partition,
 // and is of one of these partitions.
-func below(at []event.Position) (string, map[string]string) {
+func below(at []event.Standing) (string, map[string]string) {
 	at = slices.Clone(at)
-	slices.SortFunc(at, func(a, b event.Position) int {
+	slices.SortFunc(at, func(a, b event.Standing) int {
 		return cmp.Or(cmp.Compare(a.Partition.Topic, b.Partition.Topic), cmp.Compare(a.Partition.ID, b.Partition.ID))
 	})
 	params := map[string]string{}

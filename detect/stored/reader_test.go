@@ -57,7 +57,7 @@ func newStore(t testing.TB) *querier {
 
 // save stores events through the daemon's writer; those of one partition are in
 // order of offset.
-func save(t testing.TB, c *store.Client, events []event.Event) {
+func save(t testing.TB, c *store.Client, events []event.Event, rejects ...ingest.Reject) {
 	t.Helper()
 	w := store.NewWriter(c)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,7 +75,8 @@ func save(t testing.TB, c *store.Client, events []event.Event) {
 			t.Fatal(err)
 		}
 		for chunk := range slices.Chunk(list, 20_000) {
-			b := &ingest.Batch{Partition: p, First: chunk[0].Ref.Offset, Next: chunk[len(chunk)-1].Ref.Offset + 1, Events: chunk}
+			b := &ingest.Batch{Partition: p, First: chunk[0].Ref.Offset, Next: chunk[len(chunk)-1].Ref.Offset + 1, Events: chunk, Rejects: rejects}
+			rejects = nil
 			if err := w.Append(t.Context(), b, func(int64) {}); err != nil {
 				t.Fatal(err)
 			}
@@ -126,8 +127,8 @@ func denied(topic string, partition int32, off int64, minute int) event.Event {
 	return e
 }
 
-func position(topic string, partition int32, below int64) event.Position {
-	return event.Position{Partition: event.Partition{Topic: topic, ID: partition}, Below: below}
+func position(topic string, partition int32, below int64) event.Standing {
+	return event.Standing{Partition: event.Partition{Topic: topic, ID: partition}, Below: below}
 }
 
 func TestRead(t *testing.T) {
@@ -142,12 +143,12 @@ func TestRead(t *testing.T) {
 	set := load(t)
 	r := &stored.Reader{Store: q, MaxLateness: 24 * time.Hour, QueryBytes: 1} // a query for each rule
 	at := func(minute int) event.Instant { return start.Add(time.Duration(minute) * time.Minute) }
-	all := []event.Position{position("a", 0, 3), position("a", 7, 1), position("it's", 0, 9)}
+	all := []event.Standing{position("a", 0, 3), position("a", 7, 1), position("it's", 0, 9)}
 	for _, tc := range []struct {
 		name     string
 		from, to int
 		since    []event.Instant
-		below    []event.Position
+		below    []event.Standing
 		want     string
 	}{
 		{"below the positions, each event once", 0, 60, []event.Instant{at(0), at(0)}, all, "a/0@0[0] a/7@0[0] a/0@1[0] it's/0@2[0 1] a/0@2[0 1]"},
@@ -207,7 +208,7 @@ func TestHistory(t *testing.T) {
 	t.Parallel()
 	q := newStore(t)
 	r := &stored.Reader{Store: q}
-	if h, err := r.History(t.Context(), start); err != nil || h.Oldest != 0 {
+	if h, err := r.History(t.Context(), start); err != nil || h.Oldest != 0 || len(h.First) != 0 {
 		t.Errorf("of an empty table: %+v, %v", h, err)
 	}
 	save(t, q.Client, []event.Event{denied("a", 0, 3, 10), denied("a", 0, 4, 0), denied("a", 1, 0, 20)})
@@ -216,7 +217,8 @@ func TestHistory(t *testing.T) {
 	if h, err := r.History(t.Context(), oldest+1); err != nil || h.Oldest != oldest || len(h.First) != 0 || len(q.asked) != 1 {
 		t.Errorf("that reaches back far enough: %+v, %v after %d questions", h, err, len(q.asked))
 	}
-	want := stored.History{Oldest: oldest, First: map[event.Partition]int64{{Topic: "a"}: 3, {Topic: "a", ID: 1}: 0}}
+	save(t, q.Client, []event.Event{denied("a", 2, 5, 30)}, ingest.Reject{Ref: event.Ref{Topic: "a", Partition: 2}, ObservedAt: start, Reason: ingest.Reason("not_json")})
+	want := stored.History{Oldest: oldest, First: map[event.Partition]int64{{Topic: "a"}: 3, {Topic: "a", ID: 1}: 0, {Topic: "a", ID: 2}: 0}}
 	h, err := r.History(t.Context(), oldest)
 	if diff := cmp.Diff(want, h); diff != "" || err != nil {
 		t.Errorf("that does not (-want +got), %v:\n%s", err, diff)
@@ -245,7 +247,7 @@ func BenchmarkRead(b *testing.B) {
 	save(b, q.Client, events)
 	set := load(b)
 	r := &stored.Reader{Store: q, MaxLateness: 24 * time.Hour, QueryBytes: 100_000}
-	var below []event.Position
+	var below []event.Standing
 	for p := range int32(4) {
 		below = append(below, position("a", p, total))
 	}

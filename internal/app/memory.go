@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,9 +102,12 @@ func (m *journalMemory) keepFinding(f finding.Finding) {
 	if m.groups[key] = append(m.groups[key], f.ID); len(m.groups[key]) > maxGroupEpisodes {
 		m.forget(m.groups[key][0])
 	}
-	for len(m.order) > 0 && (len(m.findings) > maxEpisodes || !m.has(m.order[0])) {
+	for len(m.findings) > maxEpisodes {
 		m.forget(m.order[0])
 		m.order = m.order[1:]
+	}
+	if len(m.order) > 2*maxEpisodes {
+		m.order = slices.DeleteFunc(m.order, func(id string) bool { return !m.has(id) })
 	}
 }
 
