@@ -99,7 +99,7 @@ func TestNewRuleOfAReloadIsLearning(t *testing.T) {
 	t.Parallel()
 	build := func(hash string) *Correlator {
 		k := corr(rules.EventCount, time.Minute, gte(3))
-		k.Hash = hash
+		k.Logic = hash
 		return New(newSet(k, 1), quiet())
 	}
 	for hash, want := range map[string][2]int{"old": {0, 0}, "new": {1, 0}} {
