@@ -31,7 +31,7 @@ type Record struct {
 // The errors of a Producer that are more than "try again".
 var (
 	ErrNotSent  = errors.New("no record was sent")
-	ErrTooLarge = errors.New("a record is larger than Kafka takes")
+	ErrTooLarge = errors.New("larger than Kafka takes")
 )
 
 // produceTimeout leaves an answer within the port's write timeout (30 s), after
@@ -155,7 +155,7 @@ func failed(err error, n int) *answer {
 			written = writtenNone
 		}
 		return &answer{status: http.StatusRequestEntityTooLarge, body: Refusal{
-			Error: "an event is larger than Kafka takes on this topic; sending it again will not help", Written: written}}
+			Error: "an event, or the events together, are larger than Kafka takes on this topic; send smaller ones, or fewer at once", Written: written}}
 	}
 	refusal := Refusal{Error: "Kafka did not acknowledge the events; some of them may be written: send all of them again", Written: writtenUnknown}
 	if errors.Is(err, ErrNotSent) {
