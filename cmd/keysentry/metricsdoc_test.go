@@ -13,6 +13,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/ingest"
+	httpingest "github.com/keysentry/keysentry/ingest/http"
 	"github.com/keysentry/keysentry/internal/app"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/metrics"
@@ -74,6 +75,7 @@ func buildEverything(t *testing.T, reg *metrics.Registry) {
 	cfg.Kafka.Brokers = []string{"127.0.0.1:1"}
 	cfg.Journal.Key = secret.Ref{Env: "KEY"}
 	cfg.Slack.Token, cfg.Slack.Channels.Page = secret.Ref{Env: "KEY"}, "C0123ABCD"
+	cfg.Ingest.HTTP.Sources = []httpingest.SourceConfig{{Name: "gateway", Token: secret.Ref{Env: "KEY"}, Topic: cfg.Ingest.Topics[0].Name}}
 	env := func(string) string { return "0123456789abcdef" }
 	if _, err := app.New(cfg, app.Options{Logger: log, Out: io.Discard, Metrics: reg, Getenv: env}); err != nil {
 		t.Fatal(err)
@@ -87,11 +89,11 @@ func buildEverything(t *testing.T, reg *metrics.Registry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoder, err := ingest.NewDecoder(cfg.Ingest, ingest.DecoderDeps{Metrics: reg})
+	decoder, err := ingest.NewDecoder(cfg.Ingest.Config, ingest.DecoderDeps{Metrics: reg})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = ingest.New(cfg.Ingest, ingest.Deps{
+	_, err = ingest.New(cfg.Ingest.Config, ingest.Deps{
 		Source: struct{ ingest.Source }{}, Writer: struct{ ingest.EventWriter }{}, Detector: engine,
 		Sink: struct{ ingest.FindingSink }{}, Decoder: decoder, Log: log, Metrics: reg,
 	})

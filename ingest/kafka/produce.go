@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,6 +29,14 @@ const maxBatch = 768 << 10
 // maxParallel bounds the partitions that are written at the same time.
 const maxParallel = 8
 
+// The errors that tell more of what was not written. ErrNotSent: no record was
+// sent, for the topic's partitions are not known. ErrTooLarge: the broker takes no
+// record of this size.
+var (
+	ErrNotSent  = errors.New("nothing was sent")
+	ErrTooLarge = errors.New("too large for the topic")
+)
+
 // Produce writes one record, acknowledged by all in-sync replicas, and says
 // where it lies. It retries what may pass, so that after a lost answer the record
 // may be there twice; the last one is returned.
@@ -43,11 +52,12 @@ func (c *Client) Produce(ctx context.Context, topic string, m Message) (event.Re
 
 // ProduceBatch writes many records, acknowledged by all in-sync replicas. Within
 // a partition they keep their order. Like Produce it may write records twice
-// after a lost answer, and on an error it may have written some.
+// after a lost answer, and on an error other than ErrNotSent it may have written
+// some.
 func (c *Client) ProduceBatch(ctx context.Context, topic string, msgs []Message) error {
 	parts, err := c.Partitions(ctx, topic)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	choose := c.partitioner(parts)
 	byPart := make(map[int32][]kafkawire.Message, len(parts))
@@ -91,7 +101,10 @@ func (c *Client) send(ctx context.Context, topic string, p int32, msgs []kafkawi
 		base, err = c.wire.Produce(ctx, topic, p, batch)
 		return err
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, kafkago.MessageSizeTooLarge), errors.Is(err, kafkago.RecordListTooLarge):
+		return -1, fmt.Errorf("%s/%d: %w: %w", topic, p, ErrTooLarge, err)
+	case err != nil:
 		return -1, fmt.Errorf("%s/%d: %w", topic, p, err)
 	}
 	return base, nil

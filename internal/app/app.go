@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -72,6 +73,7 @@ type App struct {
 	console  *console.Server
 	proposer *proposer
 	slack    *slack.Slack // nil when Slack is not configured
+	events   http.Handler // takes events over HTTP; nil when nobody may post any
 	memory   *journalMemory
 
 	targets map[string]playbook.Target
@@ -141,7 +143,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, operator("data_dir", err)
 	}
-	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildRules, a.buildResponse, a.buildPosture, a.buildConsole} {
+	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildRules, a.buildResponse, a.buildPosture, a.buildEvents, a.buildConsole} {
 		if err := step(); err != nil {
 			a.close()
 			return nil, err

@@ -45,7 +45,7 @@ func (a *App) buildKafka() (err error) {
 		return operator("kafka", err)
 	}
 	a.control = kafka.NewControl(a.kafka)
-	a.group, err = kafka.NewGroup(a.kafka, kafka.GroupOptions{Topics: topicNames(a.cfg.Ingest), DataDir: a.cfg.DataDir, Metrics: a.opts.Metrics})
+	a.group, err = kafka.NewGroup(a.kafka, kafka.GroupOptions{Topics: topicNames(a.cfg.Ingest.Config), DataDir: a.cfg.DataDir, Metrics: a.opts.Metrics})
 	if err != nil {
 		return operator("kafka", err)
 	}
@@ -134,7 +134,7 @@ func (a *App) newDecoder() (*ingest.Decoder, error) {
 	if err != nil {
 		return nil, operator("ingest.mappings", err)
 	}
-	d, err := ingest.NewDecoder(a.cfg.Ingest, ingest.DecoderDeps{Redactor: a.redactor, Mappings: mappings, FingerprintKey: key, Metrics: a.opts.Metrics})
+	d, err := ingest.NewDecoder(a.cfg.Ingest.Config, ingest.DecoderDeps{Redactor: a.redactor, Mappings: mappings, FingerprintKey: key, Metrics: a.opts.Metrics})
 	return d, operator("ingest", err)
 }
 
@@ -292,7 +292,7 @@ func (a *App) buildConsole() (err error) {
 		clicks = a.slack
 	}
 	a.console, err = console.New(a.cfg.HTTP, console.Deps{
-		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks,
+		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks, Events: a.events,
 		Scorecard: func(ctx context.Context) (posture.Scorecard, error) { return a.posture.Scorecard(ctx), nil },
 		Metrics:   a.opts.Metrics, Logger: a.log,
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/keysentry/keysentry/alert/playbook/action/encfile"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
+	httpingest "github.com/keysentry/keysentry/ingest/http"
 	"github.com/keysentry/keysentry/internal/app"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/secret"
@@ -57,6 +58,18 @@ func TestCheckFindsWhatTheStartRefuses(t *testing.T) {
 		"an escrow for nobody": {func(r *rig, c *config.Config) {
 			c.Playbook.Escrow = config.EscrowConfig{Dir: r.dir, Recipient: "age1nobody"}
 		}, "playbooks.escrow"},
+		"a source with a token of somebody else": {func(r *rig, c *config.Config) {
+			c.Ingest.HTTP.Sources = []httpingest.SourceConfig{
+				{Name: "a", Token: secret.Ref{Env: "CREDENTIAL"}, Topic: "auth.events"}, {Name: "b", Token: secret.Ref{Env: "SAME"}, Topic: "auth.events"}}
+			r.env["SAME"] = r.env["CREDENTIAL"]
+		}, "ingest.http.sources[1].token: is the token of a too"},
+		"a source with a short token": {func(r *rig, c *config.Config) {
+			c.Ingest.HTTP.Sources = []httpingest.SourceConfig{{Name: "a", Token: secret.Ref{Env: "SHORT"}, Topic: "auth.events"}}
+			r.env["SHORT"] = "short"
+		}, "ingest.http.sources[0].token"},
+		"a source without its token": {func(_ *rig, c *config.Config) {
+			c.Ingest.HTTP.Sources = []httpingest.SourceConfig{{Name: "a", Token: secret.Ref{Env: "MISSING"}, Topic: "auth.events"}}
+		}, "ingest.http.sources[0].token: environment variable MISSING"},
 		"a certificate that is not there": {func(r *rig, c *config.Config) {
 			c.HTTP.TLS.CertFile, c.HTTP.TLS.KeyFile = filepath.Join(r.dir, "crt"), filepath.Join(r.dir, "key")
 		}, "http.tls"},

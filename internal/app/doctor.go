@@ -62,6 +62,9 @@ func Check(cfg *config.Config, getenv func(string) string) []error {
 	resolve("ingest.fingerprint_key", cfg.Ingest.FingerprintKey)
 	resolve("slack.token", cfg.Slack.Token)
 	resolve("slack.signing_secret", cfg.Slack.SigningSecret)
+	for i, s := range cfg.Ingest.HTTP.Sources {
+		resolve(fmt.Sprintf("ingest.http.sources[%d].token", i), s.Token)
+	}
 	for i, p := range cfg.Alert.People {
 		resolve(fmt.Sprintf("alert.people[%d].credential", i), p.Credential)
 	}
@@ -96,8 +99,10 @@ func (a *App) checkParts() (faults []error) {
 	if err != nil {
 		faults = append(faults, err) // it begins with the path
 	}
-	if err := a.buildPeople(); err != nil {
-		faults = append(faults, err)
+	for _, build := range []func() error{a.buildPeople, a.buildEvents} {
+		if err := build(); err != nil {
+			faults = append(faults, err)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.cfg.Networks)) {
 		if spec := a.cfg.Networks[name]; spec.Provider.Type != "" {
@@ -161,7 +166,7 @@ func (d *doctor) kafka(ctx context.Context) {
 		return
 	}
 	d.say(DoctorGood, "kafka", "answers at %s", strings.Join(d.cfg.Kafka.Brokers, ", "))
-	infos, err := client.CheckTopics(ctx, topicNames(d.cfg.Ingest))
+	infos, err := client.CheckTopics(ctx, topicNames(d.cfg.Ingest.Config))
 	if err != nil {
 		d.say(DoctorFail, "kafka topics", "%v", err)
 		return

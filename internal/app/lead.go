@@ -214,7 +214,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pipeline, err = ingest.New(a.cfg.Ingest, ingest.Deps{
+	s.pipeline, err = ingest.New(a.cfg.Ingest.Config, ingest.Deps{
 		Source: a.kafka, Writer: &quarantining{EventWriter: a.writer, produce: a.produceRejects, log: a.log}, Detector: s.engine, Sink: a.manager,
 		Decoder: decoder, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
 	})

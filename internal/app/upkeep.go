@@ -28,7 +28,7 @@ func (a *App) checkKafka(ctx context.Context) error {
 	if err := a.kafka.EnsureTopics(ctx); err != nil {
 		return operator("kafka topics", err)
 	}
-	infos, err := a.kafka.CheckTopics(ctx, topicNames(a.cfg.Ingest))
+	infos, err := a.kafka.CheckTopics(ctx, topicNames(a.cfg.Ingest.Config))
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
 	}

@@ -14,7 +14,7 @@ var layers = []struct {
 	{"2b windows", []string{"detect/correlate", "detect/stored", "rules/library"}},
 	{"3 domain", []string{"ingest", "detect", "detect/posture", "alert", "alert/playbook"}},
 	{"4 adapters", []string{
-		"ingest/kafka", "store", "alert/slack", "alert/journal/kafka", "alert/playbook/action/encfile", "alert/playbook/action/simulated",
+		"ingest/kafka", "ingest/http", "store", "alert/slack", "alert/journal/kafka", "alert/playbook/action/encfile", "alert/playbook/action/simulated",
 		"detect/posture/check", "detect/backtest", "rules/ruletest", "rules/eval", "internal/console",
 		"internal/devstack", "internal/simulate/platform",
 	}},
@@ -48,4 +48,5 @@ var homes = map[string][]string{
 	"github.com/ebitengine/purego":        {"internal/devstack"},
 	"filippo.io/age":                      {"alert/playbook/action/encfile"},
 	"golang.org/x/sync":                   {"*"},
+	"golang.org/x/time":                   {"ingest/http"},
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/ingest"
+	httpingest "github.com/keysentry/keysentry/ingest/http"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/console"
 	"github.com/keysentry/keysentry/internal/secret"
@@ -38,7 +39,7 @@ type Config struct {
 
 	HTTP     console.Config         `yaml:"http"`
 	Kafka    kafka.Config           `yaml:"kafka"`
-	Ingest   ingest.Config          `yaml:"ingest"`
+	Ingest   IngestConfig           `yaml:"ingest"`
 	Store    store.Config           `yaml:"store"`
 	Rules    RulesConfig            `yaml:"rules"`
 	Detect   detect.Config          `yaml:"detect"`
@@ -54,6 +55,28 @@ type Config struct {
 type LogConfig struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
 	Format string `yaml:"format"` // json, text
+}
+
+// IngestConfig says which topics hold audit events, what each may say, how far
+// reading and storing may drift apart, and who may post events over HTTP.
+type IngestConfig struct {
+	ingest.Config `yaml:",inline"`
+	HTTP          httpingest.Config `yaml:"http,omitempty"`
+}
+
+// Validate reports every fault; each error begins with the field's path.
+func (c IngestConfig) Validate() []error {
+	errs := c.Config.Validate()
+	for _, err := range c.HTTP.Validate() {
+		errs = append(errs, fmt.Errorf("http.%w", err))
+	}
+	for i, s := range c.HTTP.Sources {
+		known := slices.ContainsFunc(c.Topics, func(t ingest.TopicConfig) bool { return t.Name == s.Topic })
+		if s.Topic != "" && !known {
+			errs = append(errs, fmt.Errorf("http.sources[%d].topic: %q is none of ingest.topics", i, s.Topic))
+		}
+	}
+	return errs
 }
 
 // RulesConfig says which rules run.
@@ -129,7 +152,7 @@ func Default() *Config {
 		Log:      LogConfig{Level: "info", Format: "json"},
 		HTTP:     console.DefaultConfig(),
 		Kafka:    kafka.DefaultConfig(),
-		Ingest:   ingest.DefaultConfig(),
+		Ingest:   IngestConfig{Config: ingest.DefaultConfig(), HTTP: httpingest.DefaultConfig()},
 		Store:    store.DefaultConfig(),
 		Rules:    RulesConfig{Builtin: true},
 		Detect:   detect.DefaultConfig(),
@@ -194,6 +217,9 @@ func (c *Config) validateCredentials() []error {
 		if err := p.Credential.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("alert.people[%d].credential: %w", i, err))
 		}
+	}
+	if len(c.Ingest.HTTP.Sources) > 0 && !c.HTTP.Private() {
+		errs = append(errs, errors.New("http.advertise: producers send their tokens (ingest.http.sources) to it; give an https address"))
 	}
 	return errs
 }

@@ -49,6 +49,13 @@ func TestEveryFaultIsNamedByItsPath(t *testing.T) {
 		"unknown network key":   {minimal + "networks:\n  acme:\n    fingerprint: {env: F}\n", []string{`line 6: unknown key "fingerprint"`}},
 		"an unknown provider":   {minimal + "networks: {acme: {fingerprint_key: {env: F}, provider: {type: magic}}}\n", []string{`networks.acme.provider.type: "magic"`}},
 		"an unknown authority":  {minimal + "alert: {authority: {fly: [a]}}\n", []string{"alert.authority.fly:"}},
+		"events for no topic":   {minimal + "ingest: {http: {sources: [{name: gw, token: {env: T}, topic: nope}]}}\n", []string{"ingest.http.sources[0].topic:", `"nope"`}},
+		"events from anybody":   {minimal + "ingest: {http: {sources: [{name: gw, topic: auth.events}]}}\n", []string{"ingest.http.sources[0].token:"}},
+		"a token in the file":   {minimal + "ingest: {http: {sources: [{name: gw, token: hunter2, topic: auth.events}]}}\n", []string{"line 4: want {file: PATH} or {env: NAME}"}},
+		"one source twice":      {minimal + "ingest: {http: {sources: [{name: gw, token: {env: T}, topic: auth.events}, {name: gw, token: {env: T}, topic: auth.events}]}}\n", []string{"ingest.http.sources[1].name:", "ingest.http.sources[1].token:"}},
+		"unknown source key":    {minimal + "ingest: {http: {sources: [{nmae: gw}]}}\n", []string{`line 4: unknown key "nmae"`}},
+		"tokens on a plain net": {minimal + "http: {listen: \"192.0.2.1:8340\"}\ningest: {http: {sources: [{name: gw, token: {env: T}, topic: auth.events}]}}\n", []string{"http.listen:", "not loopback"}},
+		"tokens to a plain URL": {minimal + "http: {advertise: \"http://keysentry.example\"}\ningest: {http: {sources: [{name: gw, token: {env: T}, topic: auth.events}]}}\n", []string{"http.advertise:", "https"}},
 		"a schedule of no sort": {minimal + "posture: {schedules: {key_age: soon}}\n", []string{"posture.schedules"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,9 +84,28 @@ func TestEveryFaultIsNamedByItsPath(t *testing.T) {
 	}
 }
 
+func TestSourcesOfEventsOverHTTP(t *testing.T) {
+	t.Parallel()
+	for _, section := range []string{"", "http: {advertise: \"https://keysentry.example\"}\n", "http: {advertise: \"http://127.0.0.1:8340\"}\n", "http: {listen: \"192.0.2.1:8340\", tls: {cert_file: c, key_file: k}}\n"} {
+		c, err := Parse("k.yml", []byte(minimal+section+"ingest: {http: {sources: [{name: gw, token: {env: T}, topic: auth.events, events_per_second: 0.5}]}}\n"))
+		if err != nil {
+			t.Errorf("%q: %v", section, err)
+			continue
+		}
+		if s := c.Ingest.HTTP.Sources; len(s) != 1 || s[0].Rate != 0.5 || len(c.Ingest.Topics) != 1 {
+			t.Errorf("%q: got %+v", section, c.Ingest)
+		}
+	}
+	// Without a producer nobody sends a token to a plain address.
+	if _, err := Parse("k.yml", []byte(minimal+"http: {advertise: \"http://keysentry.example\"}\n")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPrintAndLoadAgree(t *testing.T) {
 	t.Parallel()
-	c, err := Parse("k.yml", []byte(minimal+"networks: {acme: {fingerprint_key: {env: F}, probe_user: p}}\n"))
+	c, err := Parse("k.yml", []byte(minimal+"networks: {acme: {fingerprint_key: {env: F}, probe_user: p}}\n"+
+		"ingest: {http: {sources: [{name: gw, token: {env: T}, topic: auth.events, max_body_bytes: 4096}]}}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,6 +58,16 @@ func (c Config) BaseURL(listening net.Addr) string {
 	return scheme + "://" + listening.String()
 }
 
+// Private reports whether credentials may be sent to the address that the port is
+// reached at. Where it listens itself is for Validate.
+func (c Config) Private() bool {
+	if c.Advertise == "" {
+		return true
+	}
+	u, err := url.Parse(c.Advertise)
+	return err == nil && private(u)
+}
+
 // answersTo reports whether a request's Host may be meant for this port. On
 // loopback only its own names are: a foreign name that leads here is a page in a
 // browser on this machine, which must not read incidents.

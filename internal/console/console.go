@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/keysentry/keysentry/alert/incident"
 	"github.com/keysentry/keysentry/alert/journal"
@@ -69,6 +70,7 @@ type Deps struct {
 	Leader    func() string
 	Scorecard func(ctx context.Context) (posture.Scorecard, error)
 	Slack     http.Handler // may be nil
+	Events    http.Handler // takes events over HTTP; nil: nobody may post any
 	Metrics   *metrics.Registry
 	Logger    *slog.Logger
 }
@@ -81,6 +83,7 @@ type Server struct {
 	http     *http.Server
 	pages    *pages
 	forward  *http.Transport
+	patience time.Duration // with requests under way at the end
 }
 
 // New builds the server and opens its port, so that the address is known before
@@ -108,7 +111,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		}
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
 	}
-	s := &Server{cfg: cfg, deps: deps, listener: l, pages: p, forward: forward}
+	s := &Server{cfg: cfg, deps: deps, listener: l, pages: p, forward: forward, patience: stopTimeout}
 	s.http = &http.Server{
 		Handler: s.handler(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),
@@ -140,8 +143,12 @@ func (s *Server) URL() string { return s.cfg.BaseURL(s.listener.Addr()) }
 // Close closes a server that was never run.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// Run serves until ctx ends, then lets requests under way finish, for a while.
+// Run serves until ctx ends, then lets requests under way finish, for a while: half
+// of it undisturbed, half of it with their contexts ended, and then they are cut off.
 func (s *Server) Run(ctx context.Context) error {
+	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRequests()
+	s.http.BaseContext = func(net.Listener) context.Context { return requests }
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {
@@ -149,9 +156,13 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve http: %w", err)
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer time.AfterFunc(s.patience/2, cancelRequests).Stop()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
 	defer cancel()
 	err := s.http.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close() // of a slow client; no fault of the daemon's
+	}
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
@@ -177,13 +188,19 @@ func (s *Server) handler() http.Handler {
 	if s.deps.Slack != nil {
 		mux.HandleFunc("POST "+slackPath, s.toLeader(s.deps.Slack.ServeHTTP))
 	}
+	if s.deps.Events != nil {
+		mux.Handle(eventsPath, s.deps.Events) // here, whoever leads
+	}
 	mux.HandleFunc("GET /{$}", s.overviewPage)
 	mux.HandleFunc("GET /incidents/{id}", s.incidentPage)
 	mux.HandleFunc("GET /style.css", s.stylesheet)
 	return s.guard(mux)
 }
 
-const slackPath = "/slack/interactivity"
+const (
+	slackPath  = "/slack/interactivity"
+	eventsPath = "/v1/events"
+)
 
 // guard sets the headers that every answer carries, bounds every body, and
 // refuses names that are not ours.
@@ -194,10 +211,13 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		// Slack's clicks come under the name of whatever stands before the port, and
-		// prove themselves by their signature.
-		if r.URL.Path != slackPath && !s.cfg.answersTo(r.Host) {
+		if r.URL.Path != eventsPath { // which bounds bodies by their source
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		}
+		// Slack's clicks and producers' events come under the name of whatever stands
+		// before the port, and prove themselves by a signature and a token that no page
+		// in a browser has.
+		if r.URL.Path != slackPath && r.URL.Path != eventsPath && !s.cfg.answersTo(r.Host) {
 			fail(w, http.StatusMisdirectedRequest, "this port listens on loopback and does not answer to that name; a proxy's name belongs into http.advertise")
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -290,5 +291,90 @@ func TestAForeignNameReadsNothing(t *testing.T) {
 	_ = res.Body.Close()
 	if err != nil || res.StatusCode != http.StatusMisdirectedRequest || strings.Contains(string(body), "inc-1") {
 		t.Errorf("got %d, %v:\n%s", res.StatusCode, err, body)
+	}
+}
+
+// TestEventsAreTakenHere: a standby does not pass them on, their handler bounds
+// their bodies, and they come under any name, since they carry a token.
+func TestEventsAreTakenHere(t *testing.T) {
+	t.Parallel()
+	var got int
+	events := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("read the body: %v", err)
+		}
+		got = len(text)
+		w.WriteHeader(http.StatusAccepted)
+	})
+	pages, err := newPages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{cfg: DefaultConfig(), pages: pages, deps: Deps{Events: events, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler),
+		Leader: func() string { return "http://127.0.0.1:1" }}}
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/events", strings.NewReader(strings.Repeat("x", 2*maxBody)))
+	req.Host = "keysentry.example"
+	w := httptest.NewRecorder()
+	s.handler().ServeHTTP(w, req)
+	if w.Code != http.StatusAccepted || got != 2*maxBody || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("got %d, %d bytes, %v", w.Code, got, w.Header())
+	}
+	s.deps.Events = nil
+	w = httptest.NewRecorder()
+	s.handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/events", strings.NewReader("{}")))
+	if w.Code != http.StatusNotFound {
+		t.Errorf("without sources: got %d", w.Code)
+	}
+}
+
+// TestTheEndDoesNotWaitForSlowRequests: one that waits is told so, one whose body
+// does not come is cut off, and neither is a fault of the daemon's.
+func TestTheEndDoesNotWaitForSlowRequests(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ body, want string }{
+		"waits for something":   {"{}", "HTTP/1.1 503 "},
+		"is waited for in vain": {"{", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			under := make(chan struct{})
+			cfg := DefaultConfig()
+			cfg.Listen = "127.0.0.1:0"
+			s, err := New(cfg, Deps{Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler), Events: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				close(under)
+				if _, err := io.ReadAll(r.Body); err != nil {
+					return
+				}
+				<-r.Context().Done()
+				w.WriteHeader(http.StatusServiceUnavailable)
+			})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.http.ReadTimeout <= 0 || s.http.WriteTimeout <= s.http.ReadTimeout || s.patience <= 0 {
+				t.Errorf("a slow client holds a connection: read %v, write %v, end %v", s.http.ReadTimeout, s.http.WriteTimeout, s.patience)
+			}
+			s.patience = 200 * time.Millisecond
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- s.Run(ctx) }()
+			conn, err := net.Dial("tcp", s.listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"+tc.body); err != nil {
+				t.Fatal(err)
+			}
+			<-under
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			if text, _ := io.ReadAll(conn); !strings.HasPrefix(string(text), tc.want) {
+				t.Errorf("answered %q, want %q", text, tc.want)
+			}
+		})
 	}
 }

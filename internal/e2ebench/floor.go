@@ -94,7 +94,7 @@ func (b *bench) fetchAll(ctx context.Context, p event.Partition, end int64, take
 // decodeAll puts the events of the topic into blocks of the size that the daemon
 // inserts.
 func (b *bench) decodeAll(ctx context.Context) ([]*store.Prepared, error) {
-	dec, err := ingest.NewDecoder(b.cfg.Ingest, ingest.DecoderDeps{Redactor: redact.New()})
+	dec, err := ingest.NewDecoder(b.cfg.Ingest.Config, ingest.DecoderDeps{Redactor: redact.New()})
 	if err != nil {
 		return nil, err
 	}
