@@ -36,6 +36,7 @@ type Program struct {
 type slotIndex struct {
 	used    bool
 	exact   map[string][]int32
+	lengths uint64 // of the texts in exact; 63 stands for all above
 	numbers map[float64][]int32
 	subs    *automaton
 	present []int32
@@ -256,4 +257,11 @@ func (ix *slotIndex) addExact(s string, rule int32) {
 		ix.exact = map[string][]int32{}
 	}
 	ix.exact[s] = append(ix.exact[s], rule)
+	ix.lengths |= 1 << min(len(s), 63)
+}
+
+// mayEqual reports whether exact may hold a text once it is folded. Folding
+// keeps the length of ASCII only.
+func (ix *slotIndex) mayEqual(text string) bool {
+	return ix.lengths>>min(len(text), 63)&1 == 1 || ix.exact != nil && !isASCII(text)
 }
