@@ -84,7 +84,7 @@ detection:
 func FuzzScan(f *testing.F) {
 	for _, s := range []string{`{"f":"x\u00e9\ud83d\ude00\n","g":{"h":[1,2.5e3,-0]}}`, `{"f":"\ud800"}`, `{"f":01}`, `{"f":[]}{`, ` {"f" : null , "g":true}`, `{"f":"a` + "\x01" + `"}`, `{}`,
 		`{"g.h":1,"g":{"h":2,"h.i":{"j.k":"z"}},"g.h.i":[[{"j":{"k":null}}]],"g.h.i.j.k":"deep"}`, `{"a":1,"f":"x","f":["y",{}],"\u0066":3}`,
-		`{"":"e","é":"\"\\\/\b\f\r\t","x":{"y":{"z":["word",{"w":"WORD"}]}},"eight by":"tes\" after"}`, `{"f":{"a":1},"g":[{"h":1},{"h":"two"},3]}`} {
+		`{"":"e","é":"\"\\\/\b\f\r\t","x":{"y":{"z":["word",{"w":"WORD"}]}},"eight by":"tes\" after"}`, `{"f":{"a":1},"g":[{"h":1},{"h":"two"},3]}`, "{\"f\":\"\xe5\xe5\"}"} {
 		f.Add([]byte(s))
 	}
 	set, diags := Load([]File{{"r.yml", []byte(scanRules)}}, Options{})
@@ -118,7 +118,8 @@ func sameReading(t *testing.T, m *Matcher, data []byte) {
 	}
 }
 
-// visible is what the matcher holds of every slot, in words.
+// visible is what the matcher holds of every slot, in words. Bytes that are not
+// UTF-8, which it keeps, are told as encoding/json reads them.
 func (m *Matcher) visible() [][]string {
 	out := make([][]string, len(m.cells))
 	for slot := range m.cells {
@@ -127,7 +128,7 @@ func (m *Matcher) visible() [][]string {
 			out[slot] = append(out[slot], "empty")
 		}
 		for _, v := range c.vals {
-			out[slot] = append(out[slot], fmt.Sprintf("%d %q", v.kind, strings.ToValidUTF8(v.text, "\ufffd")))
+			out[slot] = append(out[slot], fmt.Sprintf("%d %q", v.kind, string([]rune(v.text))))
 		}
 	}
 	return out
@@ -176,8 +177,8 @@ func (r *objectReader) value(keys []string) {
 		}
 		_, _ = r.dec.Token() // the closing one
 	case string:
-		r.out[keywordSlot] = append(r.out[keywordSlot], fmt.Sprintf("%d %q", fieldText, strings.ToValidUTF8(v, "\ufffd")))
-		r.put(keys, fmt.Sprintf("%d %q", fieldText, strings.ToValidUTF8(v, "\ufffd")))
+		r.out[keywordSlot] = append(r.out[keywordSlot], fmt.Sprintf("%d %q", fieldText, v))
+		r.put(keys, fmt.Sprintf("%d %q", fieldText, v))
 	case json.Number:
 		r.put(keys, fmt.Sprintf("%d %q", fieldNumber, v))
 	case bool:
