@@ -214,6 +214,10 @@ func (l *leaf) odds() float64 {
 		if s := l.glob.longest(); s != "" {
 			return literal(s)
 		}
+	case leafRegex:
+		if s := requiredLiteral(l.re); s != "" {
+			return literal(s)
+		}
 	}
 	return 0.9
 }
@@ -244,6 +248,8 @@ func (p *Program) addWitness(n node, rule int32) {
 		lit = l.text
 	case leafGlob:
 		lit = l.glob.longest()
+	case leafRegex:
+		lit = requiredLiteral(l.re)
 	}
 	if lit == "" {
 		ix.present = append(ix.present, rule)
