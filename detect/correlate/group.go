@@ -71,17 +71,33 @@ func (g *group) remember(o *obs) {
 		g.refs[g.refAt] = r
 		g.refAt = uint8((int(g.refAt) + 1) % finding.MaxEvidence)
 	}
-	if g.s.need > 1 || g.s.typ != "event_count" {
-		if g.chart == nil && len(g.refs) >= chartFrom {
-			g.chart = newChart(g.s.span)
-			for _, r := range g.refs[:len(g.refs)-1] {
-				g.chart.add(r.ts)
-			}
-		}
-		if g.chart != nil {
-			g.chart.add(o.ts)
-		}
+	if g.chart == nil && len(g.refs) == finding.MaxEvidence && g.charted() {
+		g.chart = g.chartOfRefs()
+	} else if g.chart != nil {
+		g.chart.add(o.ts)
 	}
+}
+
+// charted reports whether findings of the group show a chart: not where one
+// event is enough.
+func (g *group) charted() bool { return g.s.need > 1 || g.s.typ != rules.EventCount }
+
+// chartOfRefs counts what is remembered. While that is every event of the group,
+// no chart needs to be kept.
+func (g *group) chartOfRefs() *chart {
+	h := newChart(g.s.span)
+	for _, r := range g.refs {
+		h.add(r.ts)
+	}
+	return h
+}
+
+// series is the chart for a finding.
+func (g *group) series() finding.Series {
+	if g.chart == nil && len(g.refs) >= chartFrom && g.charted() {
+		return g.chartOfRefs().series()
+	}
+	return g.chart.series()
 }
 
 // size is the estimated memory of the group.
@@ -244,7 +260,7 @@ type chart struct {
 
 const (
 	chartBuckets = 40 // two timespans
-	chartFrom    = 4  // events before a chart is worth its memory
+	chartFrom    = 4  // events before a chart says something
 	chartBytes   = 16 + 4*chartBuckets
 )
 
