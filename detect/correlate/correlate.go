@@ -423,14 +423,34 @@ func (c *Correlator) Advance(watermark event.Instant, dst []Firing) []Firing {
 	c.settleSilent()
 	if len(c.specs) > 0 {
 		c.sweepAt = (c.sweepAt + 1) % len(c.specs)
-		c.sweep(c.specs[c.sweepAt], sweepPerAdvance)
+		s := c.specs[c.sweepAt]
+		c.sweep(s, s.dueSweep(c.watermark, sweepPerAdvance))
 	}
 	dst, c.out = c.out, nil
 	return dst
 }
 
-// sweepPerAdvance is how many groups of one rule an Advance looks at.
+// sweepPerAdvance is how many groups of one rule an Advance looks at, at most.
 const sweepPerAdvance = 64
+
+// sweepsPerHold is how often every group is looked at in the time that it takes
+// to expire, so that memory holds an eighth more than what lives.
+const sweepsPerHold = 8
+
+// dueSweep is how many groups are to be looked at now, at most n: looking at a
+// million groups costs more than all else, and only the watermark makes them
+// expire.
+func (s *spec) dueSweep(watermark event.Instant, n int) int {
+	if watermark > s.swept {
+		all := float64(len(s.slab))
+		passed := float64(watermark) - float64(s.swept)
+		s.sweepDue = min(s.sweepDue+all*passed*sweepsPerHold/float64(s.hold), all)
+		s.swept = watermark
+	}
+	n = min(n, int(s.sweepDue))
+	s.sweepDue -= float64(n)
+	return n
+}
 
 // TakeUpdates returns how episodes went on since the last call: when they
 // closed, and every half timespan while they last.

@@ -279,6 +279,39 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 }
 
+// TestExpiryKeepsPace: however often the watermark moves, groups are dropped
+// within an eighth of the time that they are kept, and none before.
+func TestExpiryKeepsPace(t *testing.T) {
+	t.Parallel()
+	for name, steps := range map[string]int{"a thousand small steps": 1000, "few large steps": 20} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := New(newSet(corr(rules.EventCount, time.Minute, gte(3)), 1), quiet())
+			c.Advance(sec(1000), nil)
+			const n = 200
+			for i := range n {
+				r := rec(1000, int64(i), "")
+				r.group = strconv.Itoa(i)
+				feed(c, r)
+			}
+			hold := c.specs[0].hold
+			advance := func(from, to event.Instant) {
+				for i := range steps {
+					c.Advance(from+(to-from)*event.Instant(i+1)/event.Instant(steps), nil)
+				}
+			}
+			advance(sec(1000), sec(1000)+hold)
+			if s := c.Stats(); s.Groups != n {
+				t.Errorf("%d of %d groups are left before their time", s.Groups, n)
+			}
+			advance(sec(1000)+hold, sec(1000)+hold+hold/sweepsPerHold+hold/100)
+			if s := c.Stats(); s.Groups != 0 || s.Expired != n {
+				t.Errorf("%d groups are left after it, %d expired", s.Groups, s.Expired)
+			}
+		})
+	}
+}
+
 func TestBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	cfg := quiet()

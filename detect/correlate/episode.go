@@ -260,7 +260,7 @@ func (c *Correlator) settleSilent() {
 func (c *Correlator) firing(g *group, first, last event.Instant) Firing {
 	pairs := g.s.pairs(g.key)
 	f := Firing{Rule: g.s.rule, Correlation: g.s.corr, Group: pairs, First: first, Fired: first,
-		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g, first, last), Series: g.chart.series()}
+		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g, first, last), Series: g.series()}
 	if a, ok := g.w.(approximator); ok {
 		f.Approximate = a.approximate()
 	}

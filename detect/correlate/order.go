@@ -87,9 +87,13 @@ func (w *waiting) part(id int64, b []entry, limit event.Instant) []entry {
 	return out
 }
 
+// maxSpare is how many buckets are kept for their memory: those of more than the
+// default lateness.
+const maxSpare = 128
+
 // done gives the memory of a bucket back.
 func (w *waiting) done(b []entry) {
-	if cap(b) > 0 && len(w.spare) < 8 {
+	if cap(b) > 0 && len(w.spare) < maxSpare {
 		clear(b)
 		w.spare = append(w.spare, b[:0])
 	}

@@ -48,7 +48,9 @@ type spec struct {
 
 	groups   map[string]*group
 	slab     []*group
-	hand     int
+	hand     int           // place in slab that sweep looks at next
+	swept    event.Instant // watermark up to which sweepDue is
+	sweepDue float64       // groups that sweep is to look at
 	bytes    int64
 	restored map[string][]fired
 
