@@ -444,7 +444,7 @@ func (s *spec) dueSweep(watermark event.Instant, n int) int {
 	if watermark > s.swept {
 		all := float64(len(s.slab))
 		passed := float64(watermark) - float64(s.swept)
-		s.sweepDue = min(s.sweepDue+all*passed*sweepsPerHold/float64(s.hold), all)
+		s.sweepDue = min(s.sweepDue+all*passed*sweepsPerHold/float64(s.keep), all)
 		s.swept = watermark
 	}
 	n = min(n, int(s.sweepDue))

@@ -82,7 +82,7 @@ func (g *group) remember(o *obs) {
 // charted reports whether findings of the group show a chart: not where one
 // event is enough, nor where there is no timespan.
 func (g *group) charted() bool {
-	return g.s.span > 0 && (g.s.need > 1 || g.s.typ != rules.EventCount)
+	return g.s.span > 0 && (g.s.need > 1 || g.s.typ != rules.EventCount) && g.s.typ != rules.RateAnomaly
 }
 
 // chartOfRefs counts what is remembered. While that is every event of the group,
@@ -97,6 +97,10 @@ func (g *group) chartOfRefs() *chart {
 
 // series is the chart for a finding.
 func (g *group) series() finding.Series {
+	if w, ok := g.w.(*rateWindow); ok { // what it remembers is a sample
+		from, counts := w.m.Recent()
+		return finding.Series{Start: event.Instant(from) * minute, Bucket: int64(minute), Counts: counts}
+	}
 	if g.chart == nil && len(g.refs) >= chartFrom && g.charted() {
 		return g.chartOfRefs().series()
 	}
