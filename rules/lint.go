@@ -28,11 +28,12 @@ func Lint(files []File, opt Options) []Diagnostic {
 		if isTestFile(f.Name) || tested[strings.TrimSuffix(strings.TrimSuffix(f.Name, ".yml"), ".yaml")] {
 			continue
 		}
-		has := false
+		has, wants := false, false
 		for _, doc := range parseDocs(f, func(Diagnostic) {}) {
 			has = has || get(doc.root, "tests") != nil
+			wants = wants || get(doc.root, "filter") == nil
 		}
-		if !has {
+		if !has && wants {
 			diags = append(diags, Diagnostic{Code: CodeNoTests, Severity: Note, File: f.Name, Line: 1, Col: 1,
 				Message: "no rule of the file has tests", Hint: "add a `tests:` key, or a file with the same name that ends in " + TestSuffix})
 		}

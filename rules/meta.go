@@ -70,8 +70,9 @@ func nodeParts(n *yaml.Node) []string {
 }
 
 // logicKeys are the keys of a document that decide when a rule fires, beside the
-// subject of its risk, by which a single rule is grouped.
-var logicKeys = []string{"logsource", "detection", "correlation", "filter", "cause", "suppress"}
+// subject of its risk, by which a single rule is grouped. The mode is one: what
+// was found in the shadow is no reason to keep quiet once the rule is live.
+var logicKeys = []string{"logsource", "detection", "correlation", "filter", "cause", "suppress", "mode"}
 
 // logic identifies what decides when the document's rule fires.
 func (d *docParser) logic() string {
