@@ -306,16 +306,16 @@ func (c *correlationDoc) parseAliases() {
 	}
 }
 
-// checkAlias reports an alias that nothing uses, or that leaves a rule out: its
-// events would lack the group, so that they could never take part.
+// checkAlias doubts an alias that nothing uses, or that leaves a rule out: the
+// field of its events then has to have the name of the alias.
 func (c *correlationDoc) checkAlias(k *yaml.Node, m map[string]string) {
 	if !slices.Contains(c.out.GroupBy, k.Value) && !slices.Contains(c.out.Field, k.Value) {
-		c.p.report(k, CodeAlias, "name it in group-by or in field, or remove it", "alias %q is not used", k.Value)
+		c.p.report(k, CodeAliasDoubt, "name it in group-by or in field, or remove it", "alias %q is not used", k.Value)
 		return
 	}
 	for _, r := range c.refs {
 		if _, ok := m[r.name]; !ok && !c.p.failed {
-			c.p.report(k, CodeAlias, fmt.Sprintf("add `%s: FIELD`, also when the field has the name of the alias", r.name), "alias %q says nothing about the rule %q", k.Value, r.name)
+			c.p.report(k, CodeAliasDoubt, fmt.Sprintf("add `%s: FIELD`, or make sure that the field is called so", r.name), "alias %q says nothing about the rule %q, whose field is taken to be %q", k.Value, r.name, k.Value)
 		}
 	}
 }
