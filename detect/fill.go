@@ -111,14 +111,14 @@ func resumeAt(at []event.Standing) event.Instant {
 	return out
 }
 
-// standing tells the windows where judging goes on.
+// standing tells the windows where judging goes on, if anything was judged.
 func (f *filling) standing() bool {
-	f.resumed = resumeAt(f.at)
-	if f.resumed == 0 {
-		return false
-	}
 	f.e.correlating.Lock()
 	defer f.e.correlating.Unlock()
+	f.resumed = resumeAt(f.at)
+	if f.resumed == 0 || f.windows.Live() {
+		return false
+	}
 	f.windows.Resume(f.resumed, math.MinInt64)
 	f.oldest = f.resumed
 	for _, back := range f.windows.Backs() {

@@ -192,6 +192,7 @@ func (t *partition) fill(ctx context.Context, deadline time.Time) error {
 	}
 	if !t.filled {
 		if t.missing != 0 {
+			t.log.Warn("events of before are neither stored nor in kafka, or too many: rules that want them are learning", "before", t.missing.String())
 			t.p.Detector.Missing(t.id, t.missing)
 		}
 		t.filled = true
