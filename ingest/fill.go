@@ -135,11 +135,13 @@ func (t *partition) timeOf(ctx context.Context, offset int64, s span) (event.Ins
 }
 
 // liveWithin is how long after the assignment replays may last, so that detection
-// is live within ten seconds; lastReplay is the part of it that is read then all
-// the same, because what is newest counts most.
+// is live within ten seconds, and leastReplay what they have in any case;
+// lastReplay is how much is read then all the same, because what is newest counts
+// most.
 const (
-	liveWithin = 9 * time.Second
-	lastReplay = 500 * time.Millisecond
+	liveWithin  = 9 * time.Second
+	leastReplay = 2 * time.Second
+	lastReplay  = 500 * time.Millisecond
 )
 
 // hurry leaves out the middle of a replay that takes too long, and says so. done is

@@ -140,6 +140,9 @@ func (t *partition) read(ctx context.Context, share int64, stored <-chan struct{
 			return nil
 		}
 	}
+	if least := time.Now().Add(leastReplay); least.After(deadline) {
+		deadline = least
+	}
 	if err := t.fill(ctx, deadline); err != nil {
 		return unlessDone(ctx, err)
 	}

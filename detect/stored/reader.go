@@ -44,6 +44,8 @@ type Reader struct {
 	MaxLateness time.Duration
 	// QueryBytes bounds the predicates of one query.
 	QueryBytes int
+	// AskTimeout bounds the first question to a store that may be away.
+	AskTimeout time.Duration
 
 	mu    sync.Mutex
 	set   *rules.Set
@@ -61,13 +63,10 @@ func (r *Reader) planOf(q *Request) *Plan {
 	return r.plan
 }
 
-// askTimeout bounds the first question to a store that may be away.
-const askTimeout = 2 * time.Second
-
 // History asks how far back the events reach. since is the farthest that anyone
 // wants: when the oldest event is older, First is not asked for.
 func (r *Reader) History(ctx context.Context, since event.Instant) (History, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.AskTimeout)
 	defer cancel()
 	h := History{First: map[event.Partition]int64{}}
 	err := r.each(ctx, "SELECT toUnixTimestamp64Nano(min(observed_at)), count() FROM events", func(c *cells) {

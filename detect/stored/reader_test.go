@@ -207,7 +207,7 @@ func fmtHits(hits []int32) string {
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	q := newStore(t)
-	r := &stored.Reader{Store: q}
+	r := &stored.Reader{Store: q, AskTimeout: time.Minute}
 	if h, err := r.History(t.Context(), start); err != nil || h.Oldest != 0 || len(h.First) != 0 {
 		t.Errorf("of an empty table: %+v, %v", h, err)
 	}

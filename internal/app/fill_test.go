@@ -128,6 +128,7 @@ func TestWindowsAreFilledFromClickHouse(t *testing.T) {
 	broker := devstacktest.FakeKafka(t)
 	topic := sourceTopic(t, broker, 2, devstack.LogAppendTime())
 	r := newRig(t, broker, devstacktest.ClickHouse(t), ingest.TopicConfig{Name: topic, Origin: event.OriginGateway})
+	r.cfg.Ingest.FillTimeout = patience // the machine may be busy
 	r.withRules(slow)
 	d := r.start("only", nil)
 	d.leads()

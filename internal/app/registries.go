@@ -59,7 +59,8 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 
 // stored reads what windows are filled from.
 func (a *App) stored() *stored.Reader {
-	return &stored.Reader{Store: Events{a.store}, MaxLateness: a.cfg.Ingest.MaxLateness, QueryBytes: fillQueryBytes}
+	return &stored.Reader{Store: Events{a.store}, MaxLateness: a.cfg.Ingest.MaxLateness, QueryBytes: fillQueryBytes,
+		AskTimeout: a.cfg.Ingest.FillTimeout * 2 / 5}
 }
 
 // fillQueryBytes bounds the predicates of one query: the server refuses a statement
