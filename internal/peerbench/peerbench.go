@@ -51,7 +51,7 @@ type Result struct {
 }
 
 // ErrMissing marks what the person has to provide: the corpus, cargo.
-var ErrMissing = errors.New("something is missing")
+var ErrMissing = errors.New("cannot measure")
 
 // minEvents keeps load time small beside the work.
 const minEvents = 1000
