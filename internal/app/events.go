@@ -14,13 +14,13 @@ func (a *App) buildEvents() error {
 	if len(a.cfg.Ingest.HTTP.Sources) == 0 {
 		return nil
 	}
-	h, err := httpingest.New(a.cfg.Ingest.HTTP, httpingest.Deps{
+	var err error
+	a.events, err = httpingest.New(a.cfg.Ingest.HTTP, httpingest.Deps{
 		Producer: producing{a.kafka}, Topics: a.cfg.Ingest.Topics, Getenv: a.opts.Getenv, Log: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {
 		return &OperatorError{fmt.Errorf("ingest.http.%w", err)}
 	}
-	a.events = h
 	return nil
 }
 
