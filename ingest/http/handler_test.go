@@ -659,7 +659,7 @@ func TestTheRateOfASource(t *testing.T) {
 		}
 		step("more than ever", 21, 413, "")
 		step("most of the burst", 15, 202, "")
-		step("more than is left", 9, 429, "2")
+		step("more than is left", 8, 429, "2") // 1.5 s, not earlier
 		step("a refusal spends nothing", 5, 202, "")
 		step("nothing is left", 1, 429, "1")
 		time.Sleep(4 * time.Second)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -33,28 +32,29 @@ type answered struct {
 }
 
 // post sends lines to a member, as a producer does.
-func (d *daemon) post(token, lines string) (a answered) {
+func (d *daemon) post(token, lines string) answered {
 	d.t.Helper()
-	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.app.URL()+httpingest.Path, strings.NewReader(lines))
+	a, err := d.tryPost(token, lines)
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	return a
+}
+
+func (d *daemon) tryPost(token, lines string) (a answered, err error) {
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.app.URL()+httpingest.Path, strings.NewReader(lines))
+	if err != nil {
+		return a, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		d.t.Fatal(err)
+		return a, err
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &a); err != nil {
-		d.t.Fatalf("%s: %v", text, err)
-	}
 	a.status, a.retry = res.StatusCode, res.Header.Get("Retry-After")
-	return a
+	return a, json.NewDecoder(res.Body).Decode(&a)
 }
 
 // hostLines are n events of some hosts in turn, the first with the given number.

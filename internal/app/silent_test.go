@@ -42,7 +42,13 @@ func TestStopWhileKafkaIsSilent(t *testing.T) {
 		return nil, nil, false
 	})
 	posted := make(chan answered, 1)
-	go func() { posted <- d.post(sourceToken, hostLines(0, 1, 1)) }()
+	go func() {
+		a, err := d.tryPost(sourceToken, hostLines(0, 1, 1))
+		if err != nil {
+			t.Error(err)
+		}
+		posted <- a
+	}()
 	time.Sleep(1500 * time.Millisecond) // requests of every kind are under way
 	began := time.Now()
 	d.stop()
