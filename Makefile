@@ -14,6 +14,8 @@ FAULT    ?= kill
 ROUNDS   ?= 20
 SEED     ?= 1
 FUZZTIME ?= 30s
+PEER     ?= rsigma
+CORPUS   ?= $(or $(KEYSENTRY_SIGMA_CORPUS),$(or $(KEYSENTRY_SHARED),../shared)/data/sigma)
 DEMO_ARGS ?=
 
 .PHONY: help
@@ -68,6 +70,10 @@ bench: ## the benchmarks of every package, with allocations
 .PHONY: bench-e2e
 bench-e2e: build ## end to end: events/s, CPU per event, alert latency, against the floor (BROKER=kfake|kafka EVENTS=N)
 	$(BIN) bench e2e --broker $(BROKER) $(if $(EVENTS),--events $(EVENTS))
+
+.PHONY: bench-peers
+bench-peers: build ## the rule engine against another in one run (PEER=rsigma, which needs cargo; CORPUS=PATH of the SigmaHQ rules)
+	$(BIN) bench peers --peer $(PEER) --corpus '$(CORPUS)' $(if $(EVENTS),--events $(EVENTS))
 
 .PHONY: torture
 torture: build ## break it and count (FAULT=kill ROUNDS=20 EVENTS=200000 SEED=1 BROKER=kfake|kafka)

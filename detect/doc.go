@@ -27,6 +27,14 @@
 // Imported topics, whose times are their producer's and may be years old, have
 // windows and a watermark of their own, which follows their records only.
 //
+// # After a restart
+//
+// Fill takes what is stored below the place from which partitions are replayed,
+// newest first, while the watermark stands; then Replay brings the rest up to where
+// judging goes on. Rules that lack events are learning: they judge only what no
+// missing event could undo. docs/explanation/state-after-restart.md has the
+// invariants, correlate/known.go the conditions.
+//
 // # What the registries believe
 //
 // Facts about keys, certificates and settings come from lifecycle events, which

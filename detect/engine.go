@@ -28,8 +28,10 @@ type Deps struct {
 	// Remembers says that what first_seen and rate_anomaly know is kept: see
 	// TakeMemory and LoadMemory. Without it they know what this engine has seen.
 	Remembers bool
-	Logger    *slog.Logger
-	Metrics   *metrics.Registry
+	// Stored is what windows are filled from; nil: from Kafka only.
+	Stored  Stored
+	Logger  *slog.Logger
+	Metrics *metrics.Registry
 }
 
 // Engine judges events. All its methods are safe for concurrent use; Observe and
@@ -41,6 +43,7 @@ type Engine struct {
 	remembers bool
 	// imported tells the topics whose windows are in past.
 	imported func(topic string) bool
+	stored   Stored
 	log      *slog.Logger
 	m        *engineMetrics
 
@@ -61,6 +64,7 @@ type Engine struct {
 	live      watermarks    // of topics on the broker's time
 	history   watermarks    // of imported topics
 	forgotten event.Instant // when the inventory was last cleaned
+	snapshot  event.Instant // of the snapshot that was loaded; 0: none was
 
 	// correlating guards the correlator and the evidence.
 	correlating sync.Mutex
@@ -112,7 +116,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cfg.Windows.Lateness, cfg.Windows.Standalone = cfg.Lateness, true
 	cover := newCoverage(cfg.MaxHosts)
 	cfg.Windows.Coverage = cover.ofGroup
-	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, log: deps.Logger, set: deps.Rules,
+	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
 		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
@@ -144,13 +148,6 @@ func (e *Engine) Problems() []error {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
 	return e.windows.Problems()
-}
-
-// Lookback is how far back the windows and the inventory reach, in nanoseconds.
-func (e *Engine) Lookback() int64 {
-	e.correlating.Lock()
-	defer e.correlating.Unlock()
-	return int64(max(e.windows.Lookback(), e.cfg.InventoryAge+e.cfg.HeartbeatTimeout))
 }
 
 // Stats are the correlator's counters.

@@ -111,3 +111,10 @@ func (k *kept) value(field string) string {
 	}
 	return ""
 }
+
+// evidenceFields are the fields that keep reads.
+var evidenceFields = []event.Field{event.FieldType, event.FieldStatus, event.FieldNetwork, event.FieldHost, event.FieldUserID, event.FieldKeyID,
+	event.FieldEndpoint, event.FieldReason, event.FieldService, event.FieldCertID, event.FieldSourceIP, event.FieldCauseConfidence}
+
+// room reports whether an event can be added without forgetting another.
+func (r *evidenceRing) room() bool { return len(r.slots) < r.limit }

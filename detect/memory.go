@@ -12,12 +12,12 @@ func (e *Engine) Rules() *rules.Set {
 	return e.set
 }
 
-// Learning names the rules that fire nothing yet, because what they have to know
+// Forgetful names the rules that fire nothing yet, because what they have to know
 // from before was not loaded.
-func (e *Engine) Learning() []*rules.Correlation {
+func (e *Engine) Forgetful() []*rules.Correlation {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	return e.windows.Learning()
+	return e.windows.Forgetful()
 }
 
 // LoadMemory gives a rule back what was kept of it; with last it has all and

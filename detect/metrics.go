@@ -10,6 +10,7 @@ import (
 
 type engineMetrics struct {
 	events, matches, ownProbes prometheus.Counter
+	filled                     prometheus.Counter
 	causes                     [256]prometheus.Counter
 	firings                    *prometheus.CounterVec
 	lag                        prometheus.Gauge
@@ -21,6 +22,7 @@ func newMetrics(r *metrics.Registry, e *Engine) *engineMetrics {
 		events:    r.Counter("detect", "events_total", "Events judged live."),
 		matches:   r.Counter("detect", "matches_total", "Pairs of an event and a detection rule that it satisfies."),
 		ownProbes: r.Counter("detect", "own_probes_total", "Events of our own probes, left out of every signal."),
+		filled:    r.Counter("detect", "filled_events_total", "Stored events that filled windows after a restart."),
 		firings:   r.Counters("detect", "findings_total", "Findings by rule.", "rule"),
 		lag:       r.Gauge("detect", "watermark_lag_seconds", "How far the watermark is behind the clock."),
 		holding:   r.Gauge("detect", "watermark_partitions_active", "Partitions that hold the watermark: not drained."),
@@ -29,6 +31,9 @@ func newMetrics(r *metrics.Registry, e *Engine) *engineMetrics {
 	for _, c := range event.Causes() {
 		m.causes[c] = causes.WithLabelValues(c.String())
 	}
+	r.NewGaugeFunc(prometheus.GaugeOpts{Namespace: metrics.Namespace, Subsystem: "detect", Name: "rules_learning",
+		Help: "Rules whose windows lack events of before a restart: they may miss until their timespan has passed."},
+		func() float64 { return float64(len(e.Learning())) })
 	gauge := func(name, help string, v func(correlate.Stats) float64) {
 		r.NewGaugeFunc(prometheus.GaugeOpts{Namespace: metrics.Namespace, Subsystem: "correlate", Name: name, Help: help},
 			func() float64 { return v(e.Stats()) })

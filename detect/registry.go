@@ -21,7 +21,10 @@ func (e *Engine) Restore(findings []finding.Finding, episodes []journal.Episode)
 		f := &findings[i]
 		ep := correlate.Episode{ID: f.ID, RuleID: f.RuleID, Group: f.Group, First: f.First, Last: f.Last, Count: f.Count}
 		if x, ok := last[f.ID]; ok {
-			ep.Last, ep.Count = max(ep.Last, x.Last), max(ep.Count, x.Count)
+			ep.Last, ep.Count, ep.Told = max(ep.Last, x.Last), max(ep.Count, x.Count), true
+			if x.First != 0 {
+				ep.First = min(ep.First, x.First)
+			}
 		}
 		eps = append(eps, ep)
 	}
@@ -39,7 +42,7 @@ func (e *Engine) TakeEpisodeUpdates() []journal.Episode {
 	ups := append(e.windows.TakeUpdates(), e.past.TakeUpdates()...)
 	out := make([]journal.Episode, 0, len(ups))
 	for _, u := range ups {
-		out = append(out, journal.Episode{FindingID: u.ID, Last: u.Last, Count: u.Count, Closed: u.Closed})
+		out = append(out, journal.Episode{FindingID: u.ID, First: u.First, Last: u.Last, Count: u.Count, Closed: u.Closed})
 	}
 	return out
 }

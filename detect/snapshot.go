@@ -12,6 +12,8 @@ import (
 // settings and hosts reach farther back than events are replayed. It encodes as
 // JSON. It holds fingerprints and names only.
 type Snapshot struct {
+	// At is the event time up to which it holds everything; zero: not known.
+	At           event.Instant         `json:"at,omitempty"`
 	Keys         []Key                 `json:"keys,omitempty"`
 	Certificates []SnapshotCertificate `json:"certificates,omitempty"`
 	Networks     []SnapshotNetwork     `json:"networks,omitempty"`
@@ -56,6 +58,7 @@ func (e *Engine) Snapshot() Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := Snapshot{Keys: e.keys.list("")}
+	s.At = max(e.snapshot, e.live.current)
 	for n, c := range e.facts.certs {
 		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.disabled})
 	}
@@ -97,6 +100,7 @@ func (e *Engine) LoadSnapshot(s Snapshot) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.keys.load(s.Keys)
+	e.snapshot = s.At
 	for _, c := range s.Certificates {
 		e.facts.certs[keyName{c.Network, c.CertID}] = &certificate{cn: c.CN, notBefore: c.NotBefore, notAfter: c.NotAfter, disabled: c.Disabled}
 	}

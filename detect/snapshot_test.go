@@ -40,6 +40,37 @@ func TestSnapshotCarriesTheRegistriesOverARestart(t *testing.T) {
 	}
 }
 
+func TestRegistriesWantWhatTheSnapshotLacks(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	day := e.cfg.InventoryAge + e.cfg.HeartbeatTimeout
+	if got := e.RegistrySince(at(0)); got != at(0).Add(-day) {
+		t.Errorf("without a snapshot since %v", got)
+	}
+	if got := e.Snapshot().At; got != 0 {
+		t.Errorf("a snapshot of nothing is of %v", got)
+	}
+	observe(e, 0, minted(at(100), "h1", "k1"))
+	s := e.Snapshot()
+	if s.At != at(100).Add(-e.cfg.Lateness) {
+		t.Errorf("the snapshot is of %v", s.At)
+	}
+	next := newEngine(t, nil)
+	next.LoadSnapshot(s)
+	for _, tc := range []struct{ end, want event.Instant }{
+		{at(200), s.At.Add(-snapshotSlack)},
+		{at(50), at(50).Add(-snapshotSlack)}, // of a partition that is behind
+		{at(1e6), at(1e6).Add(-day)},
+	} {
+		if got := next.RegistrySince(tc.end); got != tc.want {
+			t.Errorf("for an end of %v since %v, want %v", tc.end, got, tc.want)
+		}
+	}
+	if got := next.Snapshot().At; got != s.At {
+		t.Errorf("before any event the next snapshot is of %v", got)
+	}
+}
+
 func TestInventoryIsBoundedAndForgets(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, func(c *Config) { c.MaxHosts = 10 })

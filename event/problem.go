@@ -21,6 +21,8 @@ const (
 	ProblemBadValue               // the right JSON type, an impossible value
 	ProblemBadTime                // not RFC 3339, or outside the years 2000 to 2100
 	ProblemNotMapped              // the mapping has no case for the record
+	ProblemUnknownFormat          // mapping: auto, and no or several mappings recognise the record
+	ProblemBadEnvelope            // a CloudEvent that is none
 	numProblems
 )
 
@@ -39,6 +41,8 @@ var problemNames = [numProblems]string{
 	ProblemBadValue:       "bad value",
 	ProblemBadTime:        "bad time",
 	ProblemNotMapped:      "not mapped",
+	ProblemUnknownFormat:  "unknown format",
+	ProblemBadEnvelope:    "bad CloudEvent",
 }
 
 func (p Problem) String() string {

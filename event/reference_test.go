@@ -121,6 +121,7 @@ func page() []byte {
 <!-- Made from the tables of package event by: go test ./event -run Reference -update -->
 
 One Kafka message holds one event: one JSON object in UTF-8 of at most 64 KiB, without a byte order mark, nested at most 16 deep.
+A CloudEvents 1.0 envelope around it is opened first, and foreign formats are [mapped](mappings.md).
 The same contract as JSON Schema: [event.schema.json](event.schema.json). Go producers import the package event and use Append and Fingerprint.
 
 A field that is not listed here is counted by name and dropped. null is the same as absent. A known field may stand only once.

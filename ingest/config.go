@@ -16,6 +16,9 @@ type Config struct {
 	// MaxLateness bounds how far the effective time may lie before the append
 	// time.
 	MaxLateness time.Duration `yaml:"max_lateness"`
+	// Mappings is a folder of further mappings; one of the same name replaces the
+	// shipped one.
+	Mappings string `yaml:"mappings,omitempty"`
 	// FingerprintKey is the key for the fingerprints that mappings make.
 	FingerprintKey secret.Ref `yaml:"fingerprint_key,omitempty"`
 	// DetachAfter is how long a partition waits for storage before detection
@@ -27,6 +30,9 @@ type Config struct {
 	StopTimeout time.Duration `yaml:"stop_timeout"`
 	// ReplayMaxEvents bounds what is re-read to fill windows, over all partitions.
 	ReplayMaxEvents int64 `yaml:"replay_max_events"`
+	// FillTimeout bounds how long windows are filled from what is stored before
+	// the rest is read from Kafka; rules that are not filled then are learning.
+	FillTimeout time.Duration `yaml:"fill_timeout"`
 	// ClockMaxHosts bounds the hosts per partition whose clocks are estimated.
 	ClockMaxHosts int `yaml:"clock_max_hosts"`
 }
@@ -38,12 +44,16 @@ type TopicConfig struct {
 	// Observed says whose time a record carries: the broker's append time, or
 	// the producer's (imports and history).
 	Observed Observed `yaml:"observed,omitempty"`
-	// Mapping names the mapping of a foreign format; empty: canonical events.
+	// Mapping names the mapping of a foreign format, or is auto: then each record
+	// is recognised by its content. Empty: canonical events.
 	Mapping string `yaml:"mapping,omitempty"`
 	// Network is given to events of a mapping that names none.
 	Network string `yaml:"network,omitempty"`
 	// Year completes times of a log that leaves the year out.
 	Year int `yaml:"year,omitempty"`
+	// Zone names the time zone (Europe/Paris) of a log that leaves it out; empty:
+	// UTC.
+	Zone string `yaml:"zone,omitempty"`
 	// Lifecycle admits events about the life of keys, certificates and settings.
 	Lifecycle bool `yaml:"lifecycle,omitempty"`
 	// MaxBytes bounds one message.
@@ -81,6 +91,7 @@ func DefaultConfig() Config {
 		CommitEvery:     200 * time.Millisecond,
 		StopTimeout:     4 * time.Second,
 		ReplayMaxEvents: 2_000_000,
+		FillTimeout:     5 * time.Second,
 		ClockMaxHosts:   20_000,
 	}
 }
@@ -108,6 +119,7 @@ func (c Config) Validate() []error {
 		{"max_lateness", c.MaxLateness, time.Minute, 30 * 24 * time.Hour},
 		{"detach_after", c.DetachAfter, 10 * time.Millisecond, time.Minute},
 		{"commit_every", c.CommitEvery, 10 * time.Millisecond, time.Minute},
+		{"fill_timeout", c.FillTimeout, 0, time.Minute},
 		{"stop_timeout", c.StopTimeout, 0, time.Minute},
 	} {
 		if d.v < d.min || d.v > d.max {
@@ -146,6 +158,10 @@ func (t TopicConfig) validate(path string) []error {
 	}
 	if t.Year != 0 && (t.Year < 2000 || t.Year > 2100) {
 		fault("year", "%d is outside 2000 to 2100", t.Year)
+	}
+	// Local would make times depend on where the daemon runs.
+	if _, err := time.LoadLocation(t.Zone); err != nil || t.Zone == "Local" {
+		fault("zone", "%q is no time zone that this machine knows", t.Zone)
 	}
 	if t.MaxBytes < 0 || t.MaxBytes > MaxMessageBytes {
 		fault("max_bytes", "%d is outside 0 to %d", t.MaxBytes, MaxMessageBytes)

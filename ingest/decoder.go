@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/ingest/cloudevents"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/internal/redact"
 	"github.com/keysentry/keysentry/internal/secret"
@@ -131,6 +133,9 @@ type work struct {
 	clock *Clock
 	now   event.Instant
 	ids   []byte // memory of derived ids
+	// The record being decoded, and the place of its next event.
+	current *Record
+	ref     event.Ref
 }
 
 func (w *work) unreadable(u Unreadable) {
@@ -147,28 +152,119 @@ func (w *work) unreadable(u Unreadable) {
 
 // record decodes one record into one or more events or rejects.
 func (w *work) record(r *Record) {
-	ref := event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: r.Offset}
-	if w.t.mapping == nil {
-		e := w.slot()
-		err := event.Decode(r.Value, w.t.limits, e)
-		if err == nil {
-			err = e.Validate()
-		}
-		w.finish(r, ref, e, err)
+	w.current = r
+	w.ref = event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: r.Offset}
+	headers := cloudHeaders(r.Headers)
+	if !cloudevents.Is(r.Value, headers) {
+		w.value(r.Value, nil)
 		return
 	}
-	w.t.mapping.Map(r.Value, w.t.mapOptions, func(idx int32, m *event.Event, err error) {
-		ref.Idx = idx
-		e := w.slot()
-		if err == nil {
-			*e = *m
-			if !e.Has(event.FieldNetwork) && w.t.cfg.Network != "" {
-				e.SetString(event.FieldNetwork, w.t.cfg.Network)
-			}
-			err = e.ValidateMapped()
+	cloudevents.Open(r.Value, headers, max(w.t.limits.MaxBytes, minEnvelopeBytes), func(env cloudevents.Envelope, err error) {
+		if err != nil {
+			w.add(w.slot(), err)
+			return
 		}
-		w.finish(r, ref, e, err)
+		w.value(env.Data, &env)
 	})
+}
+
+// minEnvelopeBytes is the least that a CloudEvents message may have, for a batch
+// holds many events.
+const minEnvelopeBytes = 1 << 20
+
+func cloudHeaders(hs []Header) []cloudevents.Header {
+	if len(hs) == 0 {
+		return nil
+	}
+	out := make([]cloudevents.Header, len(hs))
+	for i, h := range hs {
+		out[i] = cloudevents.Header(h)
+	}
+	return out
+}
+
+// add finishes the last slot as the current record's next event.
+func (w *work) add(e *event.Event, err error) {
+	w.finish(w.current, w.ref, e, err)
+	w.ref.Idx++
+}
+
+// value decodes what a record, or the envelope in it, holds.
+func (w *work) value(v []byte, env *cloudevents.Envelope) {
+	t := w.t
+	switch {
+	case t.auto != nil:
+		choice, err := t.auto.Choose(v, t.mapOptions)
+		switch {
+		case err != nil && namesType(env, err):
+			w.canonical(v, env)
+		case err != nil:
+			w.add(w.slot(), err)
+		case choice.Canonical():
+			w.canonical(v, env)
+		default:
+			choice.Map(t.mapOptions, w.mapped)
+		}
+	case t.mapping != nil:
+		t.mapping.Map(v, t.mapOptions, w.mapped)
+	default:
+		w.canonical(v, env)
+	}
+}
+
+// namesType reports whether data that nobody recognises is a canonical event all
+// the same, because its envelope names the type.
+func namesType(env *cloudevents.Envelope, err error) bool {
+	var de *event.DecodeError
+	if env == nil || !errors.As(err, &de) || de.Problem != event.ProblemUnknownFormat {
+		return false
+	}
+	_, ok := event.ParseType(env.Type)
+	return ok
+}
+
+func (w *work) canonical(v []byte, env *cloudevents.Envelope) {
+	e := w.slot()
+	err := event.Decode(v, w.t.limits, e)
+	if err == nil && env != nil {
+		err = complete(e, env)
+	}
+	if err == nil {
+		err = e.Validate()
+	}
+	w.add(e, err)
+}
+
+// complete takes from the envelope what the event inside leaves out.
+func complete(e *event.Event, env *cloudevents.Envelope) error {
+	if !e.Has(event.FieldID) && len(env.ID) <= event.FieldID.Spec().MaxBytes {
+		e.SetString(event.FieldID, env.ID)
+	}
+	if typ, ok := event.ParseType(env.Type); ok && !e.Has(event.FieldType) {
+		e.Type, e.Present = typ, e.Present.Set(event.FieldType)
+	}
+	if e.Has(event.FieldTime) || env.Time == "" {
+		return nil
+	}
+	at, ok := event.ParseTime(env.Time)
+	if !ok {
+		return &event.DecodeError{Problem: event.ProblemBadTime, Field: event.FieldTime.String(), Detail: "the time of the CloudEvent is not RFC 3339 within the years 2000 to 2100"}
+	}
+	e.SetInstant(event.FieldTime, at)
+	return nil
+}
+
+// mapped takes an event of a mapping.
+func (w *work) mapped(_ int32, m *event.Event, err error) {
+	e := w.slot()
+	if err == nil {
+		*e = *m
+		if network := w.t.cfg.Network; !e.Has(event.FieldNetwork) && network != "" {
+			e.SetString(event.FieldNetwork, network)
+		}
+		err = e.ValidateMapped()
+	}
+	w.add(e, err)
 }
 
 // slot appends an event for writing; finish takes it back when it is none.

@@ -20,9 +20,9 @@
 //	stored    what is durable; moves with the writer's acknowledgements;
 //	          committed to the consumer group.
 //
-// On assignment the windows are filled by replaying, silently, from where they
-// begin up to detected, at most ReplayMaxEvents over all partitions. From there
-// on one goroutine per partition reads: decode, Observe, Deliver, hand over. A
+// On assignment the windows are filled silently: from what is stored, and from
+// there up to detected by replaying, at most ReplayMaxEvents over all partitions
+// (docs/explanation/state-after-restart.md). From detected on one goroutine per partition reads: decode, Observe, Deliver, hand over. A
 // second one feeds the writer. While the writer keeps up it stores the very
 // batches that detection saw, causes included (coupled). When it stays full for
 // DetachAfter, or is known to be failing, detection goes on alone and the second

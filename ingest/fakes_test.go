@@ -263,23 +263,53 @@ type fakeDetector struct {
 	mu       sync.Mutex
 	next     map[event.Partition]int64 // after the last seen; replays and observations
 	live     map[event.Partition]bool
+	pace     time.Duration // of Replay, for each event
 	replayed int
+	from     map[event.Partition]int64 // first offset replayed
+	fill     func(context.Context, []event.Standing) ([]event.Standing, error)
+	asked    [][]event.Standing
+	missing  map[event.Partition]event.Instant
 	assigns  int
 	again    int
 }
 
 func newFakeDetector(w *world) *fakeDetector {
-	return &fakeDetector{w: w, lookback: time.Minute, next: map[event.Partition]int64{}, live: map[event.Partition]bool{}}
+	return &fakeDetector{w: w, lookback: time.Minute, next: map[event.Partition]int64{}, from: map[event.Partition]int64{},
+		missing: map[event.Partition]event.Instant{}, live: map[event.Partition]bool{}}
 }
 
 func (d *fakeDetector) Lookback() int64 { return int64(d.lookback) }
 
+func (d *fakeDetector) RegistrySince(end event.Instant) event.Instant {
+	return end.Add(-min(d.lookback, time.Minute))
+}
+
+func (d *fakeDetector) Fill(ctx context.Context, at []event.Standing) ([]event.Standing, error) {
+	d.mu.Lock()
+	d.asked = append(d.asked, at)
+	d.mu.Unlock()
+	if d.fill == nil {
+		return at, errors.New("nothing is stored")
+	}
+	return d.fill(ctx, at)
+}
+
+func (d *fakeDetector) Missing(p event.Partition, before event.Instant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.missing[p] = before
+}
+
 func (d *fakeDetector) Assign([]event.Partition) { d.assigns++ }
 
 func (d *fakeDetector) Replay(p event.Partition, events []event.Event) {
+	time.Sleep(d.pace * time.Duration(len(events)))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.replayed += len(events)
+	if _, ok := d.from[p]; !ok && len(events) > 0 {
+		d.from[p] = events[0].Ref.Offset
+	}
 	d.order(p, events)
 	if d.live[p] {
 		d.w.fault("%v: replay after live", p)

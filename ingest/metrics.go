@@ -85,6 +85,7 @@ type pipelineMetrics struct {
 	detaches    prometheus.Counter
 	rediagnosed prometheus.Counter
 	replayed    prometheus.Counter
+	fillStored  prometheus.Histogram
 	fetchErrors *prometheus.CounterVec
 	commits     prometheus.Counter
 	commitErrs  prometheus.Counter
@@ -100,6 +101,7 @@ func newPipelineMetrics(r *metrics.Registry) *pipelineMetrics {
 		detaches:    r.Counter(subsystem, "detaches_total", "Times storage fell behind detection and was detached."),
 		rediagnosed: r.Counter(subsystem, "reread_events_total", "Events that storage read again; their causes were decided anew."),
 		replayed:    r.Counter(subsystem, "replayed_events_total", "Events read again to fill windows."),
+		fillStored:  r.Seconds(subsystem, "fill_seconds", "Time to fill windows from what is stored, once per assignment."),
 		fetchErrors: r.Counters(subsystem, "fetch_errors_total", "Fetches that failed and were tried again.", "topic"),
 		commits:     r.Counter(subsystem, "commits_total", "Commits of stored positions."),
 		commitErrs:  r.Counter(subsystem, "commit_errors_total", "Commits that failed."),

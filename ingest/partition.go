@@ -30,20 +30,28 @@ type partition struct {
 	log *slog.Logger
 
 	// Of the reader.
-	started   bool  // start positions are settled
-	filled    bool  // windows are filled
-	fillFrom  int64 // next offset to replay
-	pos       int64 // next offset to observe
+	fresh     bool          // nothing of it was stored before
+	started   bool          // start positions are settled
+	filled    bool          // windows are filled
+	fillFrom  int64         // next offset to replay
+	missing   event.Instant // what lies before is neither stored nor replayed; 0: nothing
+	pos       int64         // next offset to observe
 	clock     *Clock
 	pending   *pending // observed, but not yet delivered and handed over
 	seen      map[string]event.Instant
 	snapAfter event.Instant
 
+	hurried bool // the middle of the replay was left out, or nothing was to be
+
 	// Of the store side.
 	assigned bool // the writer knows the partition
 
-	committed int64 // of the assignment
-	detected  int64 // of the assignment; below zero: unknown
+	committed int64         // of the assignment
+	detected  int64         // of the assignment; below zero: unknown
+	begun     chan struct{} // closed when started
+	near, far refill        // where a replay may begin; settled by start
+	around    span          // of start
+	asked     bool          // the detector was asked to fill it from what is stored
 	ready     chan struct{}
 	h         *handoff
 
@@ -71,7 +79,7 @@ func newPartition(p *Pipeline, id event.Partition, committed int64, a Assignment
 	n := strconv.Itoa(int(id.ID))
 	part := &partition{
 		p: p, id: id, log: p.Log.With("topic", id.Topic, "partition", id.ID),
-		committed: committed, detected: -1, ready: make(chan struct{}), seen: map[string]event.Instant{},
+		committed: committed, detected: -1, ready: make(chan struct{}), begun: make(chan struct{}), seen: map[string]event.Instant{},
 		clock:    NewClock(p.cfg.ClockMaxHosts),
 		lag:      p.m.lag.WithLabelValues(id.Topic, n),
 		storeLag: p.m.storeLag.WithLabelValues(id.Topic, n),
@@ -110,59 +118,6 @@ func (t *partition) close() {
 	}
 }
 
-// start settles where reading begins. It is tried again until it succeeds or
-// ctx ends.
-func (t *partition) start(ctx context.Context, share int64) error {
-	if t.started {
-		return nil
-	}
-	if t.committed < 0 {
-		first, err := t.offsetAt(ctx, 0)
-		if err != nil {
-			return err
-		}
-		t.committed = first
-	}
-	if t.detected < 0 {
-		t.detected = t.committed
-	}
-	end, err := t.windowsEnd(ctx)
-	if err != nil {
-		return err
-	}
-	from, err := t.offsetAt(ctx, end.Add(-time.Duration(t.p.Detector.Lookback())))
-	if err != nil {
-		return err
-	}
-	t.fillFrom = max(from, t.detected-share)
-	t.pos = t.detected
-	t.storeClock.Store(t.copyClock())
-	t.acked.Store(t.committed)
-	t.livePos.Store(t.pos)
-	t.observed.Store(t.pos)
-	t.h = newHandoff(t.committed, t.pos)
-	t.started = true
-	return nil
-}
-
-// windowsEnd is the time that the windows to fill end at: that of the last record
-// that detection has seen, which may be days ago after an outage and years ago in
-// an import. It is now when there is no such record.
-func (t *partition) windowsEnd(ctx context.Context) (event.Instant, error) {
-	now := event.At(t.p.Now())
-	if t.detected == 0 {
-		return now, nil
-	}
-	f, err := t.fetch(ctx, t.detected-1)
-	if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
-		return now, nil
-	}
-	if err != nil || len(f.Records) == 0 || f.Records[0].Time < earliest {
-		return now, err
-	}
-	return min(now, f.Records[0].Time), nil
-}
-
 // copyClock is a clock of its own for the store side, which reads at another
 // pace.
 func (t *partition) copyClock() *Clock {
@@ -170,12 +125,25 @@ func (t *partition) copyClock() *Clock {
 	return RestoreClock(t.clock.est.Snapshot(from), t.p.cfg.ClockMaxHosts)
 }
 
-// read follows the partition for detection until ctx ends.
-func (t *partition) read(ctx context.Context, share int64) error {
+// read follows the partition for detection until ctx ends. It goes on to the
+// replay when stored is closed: what is stored is in the windows.
+func (t *partition) read(ctx context.Context, share int64, stored <-chan struct{}) error {
+	deadline := time.Now().Add(liveWithin)
 	if err := t.start(ctx, share); err != nil {
 		return unlessDone(ctx, err)
 	}
-	if err := t.fill(ctx); err != nil {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-stored:
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	if least := time.Now().Add(leastReplay); least.After(deadline) {
+		deadline = least
+	}
+	if err := t.fill(ctx, deadline); err != nil {
 		return unlessDone(ctx, err)
 	}
 	for ctx.Err() == nil {
@@ -190,8 +158,14 @@ func (t *partition) read(ctx context.Context, share int64) error {
 }
 
 // fill re-reads what the windows need, silently, up to where detection had got.
-func (t *partition) fill(ctx context.Context) error {
+func (t *partition) fill(ctx context.Context, deadline time.Time) error {
+	began, first := time.Now(), t.fillFrom
 	for !t.filled && t.fillFrom < t.pos {
+		if !t.hurried && time.Now().After(deadline) {
+			if err := t.hurry(ctx, began, t.fillFrom-first); err != nil {
+				return err
+			}
+		}
 		f, err := t.fetch(ctx, t.fillFrom)
 		if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
 			if gone.LogStart <= t.fillFrom {
@@ -220,6 +194,10 @@ func (t *partition) fill(ctx context.Context) error {
 		b.Release()
 	}
 	if !t.filled {
+		if t.missing != 0 {
+			t.log.Warn("events of before are neither stored nor in kafka, or too many: rules that want them are learning", "before", t.missing.String())
+			t.p.Detector.Missing(t.id, t.missing)
+		}
 		t.filled = true
 		t.isReady.Store(true)
 		close(t.ready)

@@ -114,8 +114,13 @@ func (p *Pipeline) Run(ctx context.Context, a Assignment) error {
 		}
 	}
 	share := p.cfg.ReplayMaxEvents / int64(max(1, len(parts)))
+	filled := make(chan struct{})
+	readers.Go(func() {
+		defer close(filled)
+		p.fillStored(run, parts)
+	})
 	for _, part := range parts {
-		readers.Go(guard(func() error { return part.read(run, share) }))
+		readers.Go(guard(func() error { return part.read(run, share, filled) }))
 		stores.Go(guard(func() error { return part.store(run, drain) }))
 	}
 	readers.Go(guard(func() error { return p.tick(run) }))

@@ -123,9 +123,19 @@ type Committer interface {
 // Detector judges events. Its methods may be called concurrently for different
 // partitions; for one partition they come in offset order.
 type Detector interface {
-	// Lookback is how far back the windows reach: what Replay should be given
-	// before the first Observe.
-	Lookback() int64 // nanoseconds
+	// Lookback is how far back the windows and registries reach: what Replay
+	// should be given before the first Observe, in nanoseconds.
+	Lookback() int64
+	// RegistrySince is from when on the registries alone want events, when the last
+	// that was judged is of end: what Replay should be given of partitions that
+	// Fill filled.
+	RegistrySince(end event.Instant) event.Instant
+	// Fill fills windows from what is stored below the positions, until ctx ends,
+	// once and before the first Replay of their partitions. It returns those of
+	// which it took nothing, and why.
+	Fill(ctx context.Context, at []event.Standing) ([]event.Standing, error)
+	// Missing says that events before an instant reached neither Fill nor Replay.
+	Missing(p event.Partition, before event.Instant)
 	// Assign names the partitions that take part in the watermark.
 	Assign(parts []event.Partition)
 	// Replay fills windows silently.

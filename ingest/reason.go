@@ -21,6 +21,8 @@ const (
 	ReasonNotAllowedHere Reason = "not_allowed_here" // type, network, service or host not allowed on this topic
 	ReasonUnreadable     Reason = "unreadable_batch" // CRC, compression bomb, unknown codec
 	ReasonNotMapped      Reason = "not_mapped"       // the mapping of the topic has no case for it
+	ReasonUnknownFormat  Reason = "unknown_format"   // mapping auto: no mapping recognises it, or several do
+	ReasonBadCloudEvent  Reason = "bad_cloudevent"   // an envelope that breaks the specification, or that nobody here can open
 )
 
 // MaxExcerpt bounds Reject.Excerpt, in bytes.

@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/mapping"
@@ -13,7 +15,8 @@ import (
 type topic struct {
 	cfg        TopicConfig
 	limits     event.Limits
-	mapping    *mapping.Mapping
+	mapping    *mapping.Mapping // nil: canonical events, or auto
+	auto       *mapping.Set
 	mapOptions mapping.Options
 	types      uint64 // one bit per allowed type
 	networks   names
@@ -39,13 +42,21 @@ func newTopic(tc TopicConfig, d DecoderDeps) (*topic, error) {
 	if d.Mappings == nil {
 		return nil, errors.New("no folder of mappings is given")
 	}
-	m, err := mapping.Load(d.Mappings, tc.Mapping)
-	if err != nil {
+	t.mapOptions = mapping.Options{Year: tc.Year, Key: []byte(d.FingerprintKey.Reveal()), MaxBytes: tc.maxBytes()}
+	var err error
+	if t.mapOptions.Zone, err = time.LoadLocation(tc.Zone); err != nil {
+		return nil, fmt.Errorf("zone %s: %w", tc.Zone, err)
+	}
+	if tc.Mapping == mapping.Auto {
+		if t.auto, err = mapping.LoadSet(d.Mappings); err != nil {
+			return nil, err
+		}
+		return t, t.auto.Ready(t.mapOptions)
+	}
+	if t.mapping, err = mapping.Load(d.Mappings, tc.Mapping); err != nil {
 		return nil, err
 	}
-	t.mapping = m
-	t.mapOptions = mapping.Options{Year: tc.Year, Key: []byte(d.FingerprintKey.Reveal()), MaxBytes: tc.maxBytes()}
-	return t, m.Ready(t.mapOptions)
+	return t, t.mapping.Ready(t.mapOptions)
 }
 
 // allows reports why the topic may not say this, as a *rejection.
@@ -115,6 +126,8 @@ var reasons = map[event.Problem]Reason{
 	event.ProblemBadValue:       ReasonBadValue,
 	event.ProblemBadTime:        ReasonBadTime,
 	event.ProblemNotMapped:      ReasonNotMapped,
+	event.ProblemUnknownFormat:  ReasonUnknownFormat,
+	event.ProblemBadEnvelope:    ReasonBadCloudEvent,
 }
 
 // explain maps an error to the closed list of reasons.

@@ -1,13 +1,18 @@
 package rules
 
 // automaton finds every literal of a set in a text in one pass (Aho-Corasick,
-// as a dense table over byte classes). Literals and texts are folded.
+// as a dense table over byte classes). Literals are folded. Texts that the filter
+// holds back need not come here.
 type automaton struct {
+	filter grams
 	class  [256]uint8
 	width  int
-	next   []int32   // state*width + class
+	next   []int32   // state*width + class; while it is built
 	out    [][]int32 // rules whose literal ends in the state
 	suffix []int32   // the next shorter state that has output, 0 for none
+	// steps is next for running: times width, with the lowest bit set when the
+	// state or a suffix of it has output.
+	steps []uint32
 }
 
 // acBuilder collects literals with the rules they are witnesses of.
@@ -31,7 +36,7 @@ func (b *acBuilder) build() *automaton {
 	if len(b.order) == 0 {
 		return nil
 	}
-	a := &automaton{width: 1} // class 0: bytes of no literal
+	a := &automaton{filter: newGrams(b.order), width: 1} // class 0: bytes of no literal
 	for _, lit := range b.order {
 		for _, c := range []byte(lit) {
 			if a.class[c] == 0 && a.width < 256 {
@@ -44,6 +49,9 @@ func (b *acBuilder) build() *automaton {
 		for c := range a.class {
 			a.class[c] = uint8(c)
 		}
+	}
+	for c := 'A'; c <= 'Z'; c++ { // no literal has capitals
+		a.class[c] = a.class[c+'a'-'A']
 	}
 	a.grow()
 	for _, lit := range b.order {
@@ -58,6 +66,14 @@ func (b *acBuilder) build() *automaton {
 		a.out[s] = append(a.out[s], b.lits[lit]...)
 	}
 	a.link()
+	for _, s := range a.next {
+		step := uint32(int(s)*a.width) << 1
+		if a.out[s] != nil || a.suffix[s] != 0 {
+			step |= 1
+		}
+		a.steps = append(a.steps, step)
+	}
+	a.next = nil
 	return a
 }
 
@@ -99,15 +115,17 @@ func (a *automaton) link() {
 	}
 }
 
-// run sets the bit of every rule of which a literal occurs in text.
+// run sets the bit of every rule of which a literal occurs in text. A text that
+// is not ASCII must be folded.
 func (a *automaton) run(text string, cand []uint64) {
-	s := int32(0)
+	at := uint32(0)
 	for i := 0; i < len(text); i++ {
-		s = a.next[int(s)*a.width+int(a.class[text[i]])]
-		if s == 0 {
+		step := a.steps[at+uint32(a.class[text[i]])]
+		at = step >> 1
+		if step&1 == 0 {
 			continue
 		}
-		for o := s; o != 0; o = a.suffix[o] {
+		for o := int32(at) / int32(a.width); o != 0; o = a.suffix[o] {
 			for _, r := range a.out[o] {
 				cand[r>>6] |= 1 << (r & 63)
 			}

@@ -53,6 +53,7 @@ const (
 	CodeNoTests       Code = "KS610"
 	CodeEscapedDollar Code = "KS611"
 	CodeDisabled      Code = "KS612"
+	CodeAliasDoubt    Code = "KS613"
 
 	CodeSQLTimePart Code = "KS701"
 	CodeSQLText     Code = "KS702"
@@ -94,7 +95,7 @@ func CodeTable() []CodeInfo {
 		{CodeCycle, Error, "correlations that refer to each other in a circle"},
 		{CodeTimespan, Error, "a timespan that is not a number and one of s, m, h, d, w"},
 		{CodeCorrelationBound, Error, "a correlation condition that cannot be read or cannot hold"},
-		{CodeAlias, Error, "an alias that is unused, incomplete or names an unknown rule"},
+		{CodeAlias, Error, "an alias that cannot be read or names a rule that is not among the rules"},
 		{CodeFilter, Error, "a filter that cannot be applied"},
 		{CodeExtensionValue, Error, "a value of an extension key that is not allowed"},
 		{CodeAllSingle, Warning, "`all` on a single value has no effect"},
@@ -109,6 +110,7 @@ func CodeTable() []CodeInfo {
 		{CodeNoTests, Note, "the rule has no tests"},
 		{CodeEscapedDollar, Warning, "a value contains %name% but the modifier `expand` is missing"},
 		{CodeDisabled, Warning, "the correlation is left out, because it needs a rule that the configuration disables"},
+		{CodeAliasDoubt, Warning, "an alias that nothing uses, or that leaves a rule out, whose field must then have the alias's own name"},
 		{CodeSQLTimePart, Error, "in SQL, a part of a time is asked of a field that is not a time"},
 		{CodeSQLText, Error, "in SQL, a text that is not UTF-8"},
 	}

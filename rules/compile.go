@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,20 +62,19 @@ func Load(files []File, opt Options) (*Set, []Diagnostic) {
 		l.low.slots.of(f)
 	}
 	l.set.program = compile(l.set, g, l.low.slots, opt)
+	sortDiagnostics(files, l.diags)
+	return l.set, l.diags
+}
+
+// sortDiagnostics puts diagnostics in the order of files and places.
+func sortDiagnostics(files []File, diags []Diagnostic) {
 	order := map[string]int{}
 	for i, f := range files {
 		order[f.Name] = i
 	}
-	slices.SortStableFunc(l.diags, func(a, b Diagnostic) int {
-		if a.File != b.File {
-			return order[a.File] - order[b.File]
-		}
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Col - b.Col
+	slices.SortStableFunc(diags, func(a, b Diagnostic) int {
+		return cmp.Or(order[a.File]-order[b.File], a.Line-b.Line, a.Col-b.Col)
 	})
-	return l.set, l.diags
 }
 
 // disabled reports whether a document is left out on request, and remembers it
@@ -155,17 +155,24 @@ func (l *loader) unique(p *docParser, m *Meta) {
 			return
 		}
 		if first, ok := seen[key]; ok {
-			at := get(p.doc.root, what)
-			p.report(at, code, "", "%s %q is taken by %s:%d", what, key, first.file, first.line)
+			p.report(get(p.doc.root, what), code, "", "%s %q is taken by %s:%d", what, key, first.file, first.line)
 			// The first document keeps the name: only this one is left out.
 			return
 		}
 		seen[key] = p.at(get(p.doc.root, what))
 	}
-	check(l.ids, m.ID, "id", CodeDuplicateID)
-	if m.Name != m.ID {
-		check(l.names, m.Name, "name", CodeDuplicateName)
+	check(l.names, m.Name, "name", CodeDuplicateName)
+	what := "id" // the name, else the title, stands for it
+	switch {
+	case p.failed:
+		return
+	case get(p.doc.root, "id") != nil:
+	case m.Name != "":
+		what = "name"
+	default:
+		what = "title"
 	}
+	check(l.ids, m.ID, what, CodeDuplicateID)
 }
 
 func (l *loader) parseDetection(p *docParser) {
@@ -317,7 +324,7 @@ func (l *loader) applyFilters() {
 		for _, rule := range rules {
 			if logSourceCovers(f.logsource, rule.LogSource) {
 				rule.root = l.low.g.and(rule.root, root)
-				rule.Hash = hashOf(rule.Hash, f.meta.Hash)
+				rule.Hash, rule.Logic = hashOf(rule.Hash, f.meta.Hash), hashOf(rule.Logic, f.meta.Logic)
 			}
 		}
 	}
@@ -325,8 +332,12 @@ func (l *loader) applyFilters() {
 
 // unresolved reports a reference, and whether its target exists but is broken.
 func (l *loader) unresolved(p *docParser, r ref) {
-	if l.left[r.name] {
+	switch {
+	case l.left[r.name]:
 		p.report(r.node, CodeReference, "correct that document first", "rule %q was left out because it has an error", r.name)
+		return
+	case slices.ContainsFunc(l.correlations, func(c *correlationDoc) bool { return r.name == c.meta.ID || r.name == c.meta.Name }):
+		p.report(r.node, CodeReference, "name the detection rules that it counts", "%q is a correlation; filters change detection rules", r.name)
 		return
 	}
 	p.report(r.node, CodeReference, "", "there is no rule with the id or name %q", r.name)

@@ -41,7 +41,11 @@ func (d *docParser) conditionsOf(n *yaml.Node, det *detection) []*cond {
 			continue
 		}
 		if d.failed {
-			break // identifiers may be missing because they were broken
+			// Identifiers may be missing because they were broken; a pipe is wrong anyway.
+			if strings.Contains(c.Value, "|") {
+				d.parseCond(c, scope)
+			}
+			break
 		}
 		if e := d.parseCond(c, scope); e != nil {
 			out = append(out, e)

@@ -76,11 +76,8 @@ func (l *loader) compileCorrelation(c *correlationDoc) {
 	}
 	l.derive(c, &out)
 	for _, in := range out.Inputs {
-		if in.Rule != nil {
-			out.Hash = hashOf(out.Hash, in.Rule.Hash)
-		} else {
-			out.Hash = hashOf(out.Hash, in.Correlation.Hash)
-		}
+		m := in.meta()
+		out.Hash, out.Logic = hashOf(out.Hash, m.Hash), hashOf(out.Logic, m.ID, m.Logic)
 	}
 	out.Index = len(l.set.Correlations)
 	out.generate = c.generated
@@ -91,6 +88,13 @@ func (l *loader) compileCorrelation(c *correlationDoc) {
 			l.corr[k] = cp
 		}
 	}
+}
+
+func (in *Input) meta() *Meta {
+	if in.Rule != nil {
+		return &in.Rule.Meta
+	}
+	return &in.Correlation.Meta
 }
 
 // inputSlots finds where an input's events have the group and the field.
@@ -126,6 +130,11 @@ func (l *loader) temporalExpr(c *correlationDoc, out *Correlation) {
 	if !out.Type.temporal() {
 		return
 	}
+	defer func() {
+		if _, ok := out.Terms(); !ok && out.Type == TemporalOrdered && !c.p.failed {
+			c.p.report(get(c.node, "condition"), CodeCorrelationBound, "split it into several correlations", "the condition can be satisfied in more than %d ways", maxTerms)
+		}
+	}()
 	if c.cond != nil {
 		index := map[string]int{}
 		var names []string
@@ -197,7 +206,7 @@ func (l *loader) derive(c *correlationDoc, out *Correlation) {
 		cp.Index = len(l.set.Rules)
 		cp.Derived, cp.Inner = true, true
 		cp.root = l.restrict(cp.root, out.Causes)
-		cp.Hash = hashOf(cp.Hash, out.Hash)
+		cp.Hash, cp.Logic = hashOf(cp.Hash, out.Hash), hashOf(cp.Logic, out.Logic)
 		l.set.Rules = append(l.set.Rules, &cp)
 		in.base = in.Rule
 		in.Rule = &cp

@@ -19,7 +19,6 @@ type correlationDoc struct {
 	refs      []ref
 	cond      *yaml.Node // a boolean condition, resolved once the inputs are known
 	aliases   map[string]map[string]string
-	aliasPos  map[string]*yaml.Node
 }
 
 // ref is a reference to a document by id or name.
@@ -39,6 +38,10 @@ var (
 		Absence: {"within", "order", "min_coverage"}, RateAnomaly: {"threshold", "direction"},
 	}
 )
+
+// figureKeys say what is measured. They may stand beside the condition or in it,
+// and parseExtras says which types take them.
+var figureKeys = []string{"field", "percentile", "min_denominator"}
 
 func (t CorrelationType) temporal() bool { return t == Temporal || t == TemporalOrdered }
 
@@ -76,7 +79,7 @@ func (d *docParser) correlationOf(n *yaml.Node) *correlationDoc {
 			"unknown type of correlation %q", c.out.Type)
 		return c
 	}
-	d.onlyKeys(n, CodeCorrelation, append(slices.Clone(corrKeys), extra...)...)
+	d.onlyKeys(n, CodeCorrelation, slices.Concat(corrKeys, figureKeys, extra)...)
 	c.parseRefs()
 	c.out.GroupBy = d.strs(n, "group-by")
 	if slices.Contains(c.out.GroupBy, "") {
@@ -158,8 +161,10 @@ func (c *correlationDoc) parseCondition() {
 		d.report(n, CodeCorrelationBound, "write a mapping such as {gte: 10}", "the condition must be a mapping")
 		return
 	}
-	known := []string{"gt", "gte", "lt", "lte", "eq", "neq", "field", "percentile", "min_denominator"}
-	d.onlyKeys(n, CodeCorrelationBound, known...)
+	known := append([]string{"gt", "gte", "lt", "lte", "eq", "neq"}, figureKeys...)
+	if !d.onlyKeys(n, CodeCorrelationBound, known...) {
+		return
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if op := n.Content[i].Value; slices.Contains(known[:6], op) {
 			v, ok := numberOf(n.Content[i+1])
@@ -273,7 +278,7 @@ func (c *correlationDoc) parseAliases() {
 	if n == nil || isNull(n) {
 		return
 	}
-	c.aliases, c.aliasPos = map[string]map[string]string{}, map[string]*yaml.Node{}
+	c.aliases = map[string]map[string]string{}
 	if n.Kind != yaml.MappingNode {
 		c.p.report(n, CodeAlias, "write alias: {rule: field}", "aliases must be a mapping")
 		return
@@ -296,7 +301,22 @@ func (c *correlationDoc) parseAliases() {
 			}
 			m[rule.Value] = field.Value
 		}
-		c.aliases[k.Value], c.aliasPos[k.Value] = m, k
+		c.aliases[k.Value] = m
+		c.checkAlias(k, m)
+	}
+}
+
+// checkAlias doubts an alias that nothing uses, or that leaves a rule out: the
+// field of its events then has to have the name of the alias.
+func (c *correlationDoc) checkAlias(k *yaml.Node, m map[string]string) {
+	if !slices.Contains(c.out.GroupBy, k.Value) && !slices.Contains(c.out.Field, k.Value) {
+		c.p.report(k, CodeAliasDoubt, "name it in group-by or in field, or remove it", "alias %q is not used", k.Value)
+		return
+	}
+	for _, r := range c.refs {
+		if _, ok := m[r.name]; !ok && !c.p.failed {
+			c.p.report(k, CodeAliasDoubt, fmt.Sprintf("add `%s: FIELD`, or make sure that the field is called so", r.name), "alias %q says nothing about the rule %q, whose field is taken to be %q", k.Value, r.name, k.Value)
+		}
 	}
 }
 

@@ -14,7 +14,10 @@ const TestSuffix = ".test.yml"
 // Lint says everything about files that a load says, and which rules have no
 // tests.
 func Lint(files []File, opt Options) []Diagnostic {
-	_, diags := Load(files, opt)
+	set, diags := Load(files, opt)
+	if opt.Layout == LayoutJSON {
+		diags = append(diags, canonicalFaults(files, set, opt)...)
+	}
 	tested := map[string]bool{}
 	for _, f := range files {
 		if stem, ok := strings.CutSuffix(f.Name, TestSuffix); ok {
@@ -25,16 +28,65 @@ func Lint(files []File, opt Options) []Diagnostic {
 		if isTestFile(f.Name) || tested[strings.TrimSuffix(strings.TrimSuffix(f.Name, ".yml"), ".yaml")] {
 			continue
 		}
-		has := false
+		has, wants := false, false
 		for _, doc := range parseDocs(f, func(Diagnostic) {}) {
 			has = has || get(doc.root, "tests") != nil
+			wants = wants || get(doc.root, "filter") == nil
 		}
-		if !has {
+		if !has && wants {
 			diags = append(diags, Diagnostic{Code: CodeNoTests, Severity: Note, File: f.Name, Line: 1, Col: 1,
 				Message: "no rule of the file has tests", Hint: "add a `tests:` key, or a file with the same name that ends in " + TestSuffix})
 		}
 	}
+	sortDiagnostics(files, diags)
 	return diags
+}
+
+// canonicalFaults are the fields that canonical events lack, of the documents
+// whose log source says that they are about canonical events.
+func canonicalFaults(files []File, set *Set, opt Options) []Diagnostic {
+	correlations := map[pos]*Correlation{}
+	for _, c := range set.Correlations {
+		correlations[pos{file: c.File, line: c.Line}] = c
+	}
+	opt.Layout = LayoutEvent
+	_, all := Load(files, opt)
+	var out []Diagnostic
+	for _, f := range files {
+		if isTestFile(f.Name) {
+			continue
+		}
+		docs := parseDocs(f, func(Diagnostic) {})
+		for _, d := range all {
+			if d.Code != CodeField || d.File != f.Name {
+				continue
+			}
+			i := len(docs) - 1
+			for i > 0 && docs[i].base >= d.Line {
+				i--
+			}
+			doc := docs[i]
+			source := get(get(doc.root, "logsource"), "product")
+			c := correlations[pos{file: f.Name, line: doc.base + doc.root.Line}]
+			if source != nil && canonicalProduct(source.Value) || c != nil && c.canonical() {
+				out = append(out, d)
+			}
+		}
+	}
+	return out
+}
+
+func canonicalProduct(product string) bool { return strings.EqualFold(product, "keysentry") }
+
+// canonical reports whether every rule that the correlation looks at is about
+// canonical events.
+func (c *Correlation) canonical() bool {
+	for _, in := range c.Inputs {
+		if in.Rule != nil && !canonicalProduct(in.Rule.LogSource["product"]) || in.Rule == nil && !in.Correlation.canonical() {
+			return false
+		}
+	}
+	return true
 }
 
 func isTestFile(name string) bool { return strings.HasSuffix(name, TestSuffix) }

@@ -16,7 +16,8 @@ type Matcher struct {
 	epoch uint32
 	memo  []uint32 // by expression: epoch<<1 | verdict
 	cells []cell   // by slot
-	seen  []int32  // slots that the last JSON record has
+	seen  []int32  // indexed slots that the last JSON record has
+	texts []string // of the last JSON record, when the program has keywords
 	cand  []uint64
 	arena []byte // unescaped and folded texts of the record
 	scan  scanner
@@ -67,7 +68,7 @@ func (m *Matcher) begin() {
 		m.epoch = 1
 	}
 	m.arena = m.arena[:0]
-	m.seen = m.seen[:0]
+	m.seen, m.texts = m.seen[:0], m.texts[:0]
 	m.ev = nil
 	copy(m.cand, m.p.always)
 }
@@ -102,10 +103,9 @@ func (m *Matcher) MatchJSON(raw []byte, dst []int32) ([]int32, error) {
 		m.begin() // nothing of a broken record stays visible
 		return dst, err
 	}
+	m.collectTexts()
 	for _, s := range m.seen {
-		if m.p.index[s].used {
-			m.collect(int(s))
-		}
+		m.collect(int(s))
 	}
 	return m.verdicts(m.p.active, dst), nil
 }
@@ -117,9 +117,7 @@ func (m *Matcher) collect(s int) {
 		return
 	}
 	ix := &m.p.index[s]
-	for _, r := range ix.present {
-		m.cand[r>>6] |= 1 << (r & 63)
-	}
+	m.admit(ix.present)
 	if ix.exact == nil && ix.subs == nil {
 		return
 	}
@@ -128,22 +126,55 @@ func (m *Matcher) collect(s int) {
 		if v.kind >= fieldNull {
 			continue
 		}
-		text := m.fold(v)
-		if ix.exact != nil {
-			for _, r := range ix.exact[text] {
-				m.cand[r>>6] |= 1 << (r & 63)
-			}
-			if ix.numbers != nil && v.kind == fieldNumber {
-				if num, ok := v.number(); ok {
-					for _, r := range ix.numbers[num] {
-						m.cand[r>>6] |= 1 << (r & 63)
-					}
-				}
+		if ix.mayEqual(v.text) {
+			m.admit(ix.exact[m.fold(v)])
+		}
+		if ix.numbers != nil && v.kind == fieldNumber {
+			if num, ok := v.number(); ok {
+				m.admit(ix.numbers[num])
 			}
 		}
-		if ix.subs != nil {
+		if ix.subs != nil && ix.subs.filter.pass(v.text) {
+			text := v.text
+			if !isASCII(text) {
+				text = m.fold(v)
+			}
 			ix.subs.run(text, m.cand)
 		}
+	}
+}
+
+// admit makes candidates of rules.
+func (m *Matcher) admit(rules []int32) {
+	for _, r := range rules {
+		m.cand[r>>6] |= 1 << (r & 63)
+	}
+}
+
+// collectTexts is collect for the keywords of a JSON record. It builds no cell,
+// because few records make a candidate of a rule that has keywords.
+func (m *Matcher) collectTexts() {
+	if len(m.texts) == 0 {
+		return
+	}
+	ix := &m.p.index[keywordSlot]
+	if len(ix.present) > 0 || ix.exact != nil {
+		m.collect(keywordSlot)
+		return
+	}
+	if ix.subs == nil {
+		return
+	}
+	for _, text := range m.texts {
+		if !ix.subs.filter.pass(text) {
+			continue
+		}
+		if !isASCII(text) {
+			start := len(m.arena)
+			m.arena = appendFold(m.arena, text)
+			text = m.since(start)
+		}
+		ix.subs.run(text, m.cand)
 	}
 }
 
@@ -197,13 +228,21 @@ func (m *Matcher) eval(n node) bool {
 	return v
 }
 
-// cell is the values of a slot; those of an event are read when first asked.
+// cell is the values of a slot; those of an event, and keywords, are put there
+// when first asked.
 func (m *Matcher) cell(s int) *cell {
 	c := &m.cells[s]
-	if c.epoch != m.epoch {
-		c.reset(m.epoch)
-		if m.ev != nil {
-			m.readEvent(s, c)
+	if c.epoch == m.epoch {
+		return c
+	}
+	c.reset(m.epoch)
+	switch {
+	case m.ev != nil:
+		m.readEvent(s, c)
+	case s == keywordSlot:
+		c.exists = len(m.texts) > 0
+		for _, text := range m.texts {
+			c.vals = append(c.vals, fieldValue{kind: fieldText, text: text})
 		}
 	}
 	return c

@@ -22,8 +22,10 @@ var (
 
 var (
 	statuses = []string{"stable", "test", "experimental", "deprecated", "unsupported"}
-	levels   = []string{"informational", "low", "medium", "high", "critical"}
-	families = []string{"possession", "place", "volume", "sequence", "lifecycle"}
+	// relations includes obsolete, the older word of the specification.
+	relations = []string{"correlation", "derived", "merged", "obsolete", "renamed", "similar"}
+	levels    = []string{"informational", "low", "medium", "high", "critical"}
+	families  = []string{"possession", "place", "volume", "sequence", "lifecycle"}
 )
 
 // defaultSuppress is the episode timespan of a standalone detection rule.
@@ -38,7 +40,7 @@ func (d *docParser) metaOf() Meta {
 		Status: d.str(r, "status"), Level: strings.ToLower(d.str(r, "level")),
 		Description: d.str(r, "description"), Author: strings.Join(d.strs(r, "author"), ", "),
 		References: d.strs(r, "references"), Tags: d.strs(r, "tags"), FalsePositives: d.strs(r, "falsepositives"),
-		Suppress: defaultSuppress, Kind: finding.Other, Hash: d.hash(),
+		Suppress: defaultSuppress, Kind: finding.Other, Hash: hashOf(nodeParts(d.doc.root)...), Logic: d.logic(),
 	}
 	if strings.TrimSpace(m.Title) == "" && !d.failed {
 		d.report(r, CodeMissingKey, "add `title: ...`", "the title is missing")
@@ -54,17 +56,30 @@ func (d *docParser) metaOf() Meta {
 	return m
 }
 
-// hash identifies the content of the document, whatever its comments and layout.
-func (d *docParser) hash() string {
-	var parts []string
-	var walk func(n *yaml.Node)
-	walk = func(n *yaml.Node) {
-		parts = append(parts, fmt.Sprint(n.Kind, len(n.Content)), n.Tag, n.Value)
-		for _, c := range n.Content {
-			walk(c)
-		}
+// nodeParts identify the content of a part of a document, whatever its comments
+// and layout.
+func nodeParts(n *yaml.Node) []string {
+	if n == nil {
+		return []string{""}
 	}
-	walk(d.doc.root)
+	parts := []string{fmt.Sprint(n.Kind, len(n.Content)), n.Tag, n.Value}
+	for _, c := range n.Content {
+		parts = append(parts, nodeParts(c)...)
+	}
+	return parts
+}
+
+// logicKeys are the keys of a document that decide when a rule fires, beside the
+// subject of its risk, by which a single rule is grouped. The mode is one: what
+// was found in the shadow is no reason to keep quiet once the rule is live.
+var logicKeys = []string{"logsource", "detection", "correlation", "filter", "cause", "suppress", "mode"}
+
+// logic identifies what decides when the document's rule fires.
+func (d *docParser) logic() string {
+	parts := nodeParts(get(get(d.doc.root, "risk"), "subject"))
+	for _, k := range logicKeys {
+		parts = append(parts, nodeParts(get(d.doc.root, k))...)
+	}
 	return hashOf(parts...)
 }
 
@@ -107,8 +122,25 @@ func (d *docParser) checkMeta(m *Meta) {
 	for _, key := range []string{"fields", "scope"} {
 		d.strs(r, key)
 	}
-	if n := get(r, "related"); n != nil && n.Kind != yaml.SequenceNode && !isNull(n) {
-		d.report(n, CodeBadValue, "", "related must be a list of {id, type}")
+	d.related(get(r, "related"))
+}
+
+// related checks the list of related rules.
+func (d *docParser) related(n *yaml.Node) {
+	if n == nil || isNull(n) {
+		return
+	}
+	for _, x := range items(n) {
+		if n.Kind != yaml.SequenceNode || x.Kind != yaml.MappingNode {
+			d.report(x, CodeBadValue, "", "related must be a list of {id, type}")
+			return
+		}
+		if id := d.str(x, "id"); id == "" {
+			d.report(x, CodeStyle, "", "a related rule needs an id")
+		}
+		if t := d.str(x, "type"); !slices.Contains(relations, t) {
+			d.report(x, CodeStyle, "use one of "+strings.Join(relations, ", "), "unknown relation %q", t)
+		}
 	}
 }
 
@@ -208,17 +240,21 @@ func (d *docParser) needs(m *Meta, n *yaml.Node) {
 	d.onlyKeys(n, CodeExtensionValue, "origins", "fields")
 }
 
-// onlyKeys reports keys of a mapping that are not in the list.
-func (d *docParser) onlyKeys(n *yaml.Node, code Code, known ...string) {
+// onlyKeys reports keys of a mapping that are not in the list, and whether there
+// are none.
+func (d *docParser) onlyKeys(n *yaml.Node, code Code, known ...string) bool {
 	if n.Kind != yaml.MappingNode {
 		d.report(n, code, "", "must be a mapping")
-		return
+		return false
 	}
+	good := true
 	for i := 0; i < len(n.Content); i += 2 {
 		if k := n.Content[i]; !slices.Contains(known, k.Value) {
 			d.report(k, code, "known keys: "+strings.Join(known, ", "), "unknown key %q", k.Value)
+			good = false
 		}
 	}
+	return good
 }
 
 func defaultSeverity(level string) finding.Severity {

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -51,7 +52,11 @@ func (d *docParser) modifiersOf(k *yaml.Node) (string, modifiers, bool) {
 			if strings.HasPrefix(fault, "unknown") {
 				code = CodeModifier
 			}
-			d.report(k, code, "", "%s", fault)
+			hint := ""
+			if code == CodeModifier {
+				hint = modifierHint(name)
+			}
+			d.report(k, code, hint, "%s", fault)
 			return "", m, false
 		}
 	}
@@ -63,6 +68,26 @@ func (d *docParser) modifiersOf(k *yaml.Node) (string, modifiers, bool) {
 		d.report(k, CodeOffsetAlone, "write `base64offset|contains`", "`base64offset` without `contains` compares with the whole value")
 	}
 	return parts[0], m, true
+}
+
+// modifierHint names the modifier that was meant, or all of them.
+func modifierHint(name string) string {
+	lower := strings.ToLower(name)
+	var names []string
+	begun, cut := "", ""
+	for _, m := range Modifiers() {
+		names = append(names, m.Name)
+		switch {
+		case m.Name == lower || len(lower) > 2 && begun == "" && strings.HasPrefix(m.Name, lower):
+			begun = m.Name
+		case len(m.Name) > max(2, len(cut)) && strings.HasPrefix(lower, m.Name):
+			cut = m.Name
+		}
+	}
+	if best := cmp.Or(begun, cut); best != "" {
+		return "did you mean `" + best + "`?"
+	}
+	return "known modifiers: " + strings.Join(names, ", ")
 }
 
 // add takes one modifier in; the text says what is wrong with it.

@@ -36,6 +36,7 @@ type Program struct {
 type slotIndex struct {
 	used    bool
 	exact   map[string][]int32
+	lengths uint64 // of the texts in exact; 63 stands for all above
 	numbers map[float64][]int32
 	subs    *automaton
 	present []int32
@@ -50,6 +51,14 @@ func (p *Program) Slot(name string) int {
 		return i
 	}
 	return -1
+}
+
+// FieldName is the name of a slot as rules write it: the inverse of Slot.
+func (p *Program) FieldName(slot int) string {
+	if slot < 0 || slot >= len(p.slots) {
+		return ""
+	}
+	return p.slots[slot].name
 }
 
 // compile makes the program of a set.
@@ -213,6 +222,10 @@ func (l *leaf) odds() float64 {
 		if s := l.glob.longest(); s != "" {
 			return literal(s)
 		}
+	case leafRegex:
+		if s := requiredLiteral(l.re); s != "" {
+			return literal(s)
+		}
 	}
 	return 0.9
 }
@@ -243,6 +256,8 @@ func (p *Program) addWitness(n node, rule int32) {
 		lit = l.text
 	case leafGlob:
 		lit = l.glob.longest()
+	case leafRegex:
+		lit = requiredLiteral(l.re)
 	}
 	if lit == "" {
 		ix.present = append(ix.present, rule)
@@ -256,4 +271,11 @@ func (ix *slotIndex) addExact(s string, rule int32) {
 		ix.exact = map[string][]int32{}
 	}
 	ix.exact[s] = append(ix.exact[s], rule)
+	ix.lengths |= 1 << min(len(s), 63)
+}
+
+// mayEqual reports whether exact may hold a text once it is folded. Folding
+// keeps the length of ASCII only.
+func (ix *slotIndex) mayEqual(text string) bool {
+	return ix.lengths>>min(len(text), 63)&1 == 1 || ix.exact != nil && !isASCII(text)
 }

@@ -1,8 +1,10 @@
 package rules
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -16,52 +18,63 @@ const maxDepth = 512
 const noNode = -1
 
 // scanner walks one JSON record once. Only what the set refers to is kept, but
-// the structure of all of it is checked.
+// the structure of all of it is checked. Its functions take the place at which
+// they begin to read and return the place after what they read, or failed.
 type scanner struct {
-	raw []byte
-	pos int
-	err error
+	raw  []byte
+	err  error
+	keys keyGuess
 }
+
+// failed is the place that a function returns on an error.
+const failed = -1
 
 var (
 	errNotObject = errors.New("the record is not a JSON object")
 	errTooDeep   = fmt.Errorf("the record is nested deeper than %d", maxDepth)
 )
 
-func (s *scanner) fail(what string) bool {
+func (s *scanner) fail(at int, what string) int {
 	if s.err == nil {
-		s.err = fmt.Errorf("invalid JSON at byte %d: %s", s.pos, what)
+		s.err = fmt.Errorf("invalid JSON at byte %d: %s", at, what)
 	}
-	return false
+	return failed
 }
 
-// space skips white space and returns the byte after it, 0 at the end.
-func (s *scanner) space() byte {
-	for s.pos < len(s.raw) {
-		c := s.raw[s.pos]
-		if c > ' ' || c != ' ' && c != '\n' && c != '\t' && c != '\r' {
-			return c
-		}
-		s.pos++
+// space skips white space.
+func space(raw []byte, at int) int {
+	for at < len(raw) && raw[at] <= ' ' && (raw[at] == ' ' || raw[at] == '\n' || raw[at] == '\t' || raw[at] == '\r') {
+		at++
 	}
-	return 0
+	return at
+}
+
+// next skips white space and returns the byte after it, 0 at the end.
+func next(raw []byte, at int) (byte, int) {
+	if at < len(raw) && raw[at] > ' ' {
+		return raw[at], at
+	}
+	if at = space(raw, at); at < len(raw) {
+		return raw[at], at
+	}
+	return 0, at
 }
 
 // scanRecord reads one JSON object into the cells.
 func (m *Matcher) scanRecord(raw []byte) error {
-	m.scan = scanner{raw: raw}
 	s := &m.scan
-	if s.space() != '{' {
+	s.raw, s.err, s.keys.at = raw, nil, 0
+	c, at := next(raw, 0)
+	if c != '{' {
 		return errNotObject
 	}
-	if m.object(where{node: 0, shift: 52}, 0) {
-		if s.space(); s.pos < len(raw) {
-			s.fail("text after the record")
+	if at = m.object(where{node: 0, shift: 52}, at, 0); at != failed {
+		if at = space(raw, at); at < len(raw) {
+			s.fail(at, "text after the record")
 		}
 	}
-	err := s.err
-	m.scan.raw = nil
-	return err
+	s.raw = nil
+	return s.err
 }
 
 // where says where in the tree of paths the scan is, and how it got there: prio
@@ -74,6 +87,9 @@ type where struct {
 }
 
 func (p where) follow(e trieEdge) where {
+	if e.to < 0 {
+		return where{node: noNode}
+	}
 	p.node = e.to
 	if p.shift >= 0 {
 		p.prio |= uint64(e.segs) << p.shift
@@ -82,114 +98,125 @@ func (p where) follow(e trieEdge) where {
 	return p
 }
 
-// value scans one value; false on an error.
-func (m *Matcher) value(p where, depth int) bool {
+// value scans one value.
+func (m *Matcher) value(p where, at, depth int) int {
 	s := &m.scan
-	switch c := s.space(); {
-	case c == '{':
-		return m.object(p, depth+1)
-	case c == '[':
-		return m.array(p, depth+1)
+	c, at := next(s.raw, at)
+	switch {
 	case c == '"':
-		text, ok := s.str(m)
-		if ok {
-			m.scalar(p, fieldText, text)
+		text, at := s.str(m, at)
+		if at != failed {
+			m.text(p, text)
 		}
-		return ok
+		return at
 	case c == '-' || '0' <= c && c <= '9':
-		from := s.pos
-		if !s.number() {
-			return false
+		end := s.number(at)
+		if end != failed {
+			m.scalar(p, fieldNumber, alias(s.raw[at:end]))
 		}
-		m.scalar(p, fieldNumber, alias(s.raw[from:s.pos]))
-		return true
+		return end
+	case c == '{':
+		return m.object(p, at, depth+1)
+	case c == '[':
+		return m.array(p, at, depth+1)
 	case c == 't':
 		m.scalar(p, fieldBool, "true")
-		return s.word("true")
+		return s.word("true", at)
 	case c == 'f':
 		m.scalar(p, fieldBool, "false")
-		return s.word("false")
+		return s.word("false", at)
 	case c == 'n':
 		m.scalar(p, fieldNull, "")
-		return s.word("null")
+		return s.word("null", at)
 	}
-	return s.fail("a value is expected")
+	return s.fail(at, "a value is expected")
 }
 
 // object scans from the opening brace.
-func (m *Matcher) object(p where, depth int) bool {
+func (m *Matcher) object(p where, at, depth int) int {
 	s := &m.scan
 	if depth > maxDepth {
 		s.err = errTooDeep
-		return false
+		return failed
 	}
 	if depth > 0 {
 		m.scalar(p, fieldObject, "")
 	}
-	s.pos++
-	if s.space() == '}' {
-		s.pos++
-		return true
+	c, at := next(s.raw, at+1)
+	if c == '}' {
+		return at + 1
 	}
 	for {
-		if s.space() != '"' {
-			return s.fail("a key is expected")
+		var e trieEdge
+		if e, at = m.key(p.node, at); at == failed {
+			return failed
 		}
-		key, ok := s.str(m)
-		if !ok {
-			return false
+		if at = m.value(p.follow(e), at, depth); at == failed {
+			return failed
 		}
-		if s.space() != ':' {
-			return s.fail("a colon is expected")
-		}
-		s.pos++
-		next := where{node: noNode}
-		if p.node >= 0 {
-			if e, ok := m.p.trie[p.node].edges[key]; ok {
-				next = p.follow(e)
-			}
-		}
-		if !m.value(next, depth) {
-			return false
-		}
-		switch s.space() {
+		switch c, at = next(s.raw, at); c {
 		case ',':
-			s.pos++
+			at = space(s.raw, at+1)
 		case '}':
-			s.pos++
-			return true
+			return at + 1
 		default:
-			return s.fail("a comma or a closing brace is expected")
+			return s.fail(at, "a comma or a closing brace is expected")
 		}
 	}
 }
 
+// key reads a key with its colon and says where it leads.
+func (m *Matcher) key(node int32, at int) (trieEdge, int) {
+	s := &m.scan
+	if e, n := s.keys.guess(node, s.raw[at:]); n > 0 {
+		return e, at + n
+	}
+	if at >= len(s.raw) || s.raw[at] != '"' {
+		return trieEdge{}, s.fail(at, "a key is expected")
+	}
+	from := at
+	key, at := s.str(m, at)
+	if at == failed {
+		return trieEdge{}, failed
+	}
+	c, at := next(s.raw, at)
+	if c != ':' {
+		return trieEdge{}, s.fail(at, "a colon is expected")
+	}
+	e := trieEdge{to: noNode}
+	if node >= 0 {
+		if known, ok := m.p.trie[node].edges[key]; ok {
+			e = known
+		}
+	}
+	s.keys.learn(node, s.raw[from:at+1], e)
+	return e, at + 1
+}
+
 // array scans from the opening bracket. Its members stand where it stands; an
 // empty one still makes the field exist.
-func (m *Matcher) array(p where, depth int) bool {
+func (m *Matcher) array(p where, at, depth int) int {
 	s := &m.scan
 	if depth > maxDepth {
 		s.err = errTooDeep
-		return false
+		return failed
 	}
 	m.exists(p)
-	s.pos++
-	if s.space() == ']' {
-		s.pos++
-		return true
+	c, at := next(s.raw, at+1)
+	if c == ']' {
+		return at + 1
 	}
 	for {
-		if !m.value(p, depth) {
-			return false
+		if at = m.value(p, at, depth); at == failed {
+			return failed
 		}
-		switch s.space() {
+		switch c, at = next(s.raw, at); c {
 		case ',':
-			s.pos++
+			at++
 		case ']':
-			s.pos++
-			return true
+			return at + 1
 		default:
-			return s.fail("a comma or a closing bracket is expected")
+			return s.fail(at, "a comma or a closing bracket is expected")
 		}
 	}
 }
@@ -211,7 +238,9 @@ func (m *Matcher) claim(end trieEnd, p where) *cell {
 	switch {
 	case c.epoch != m.epoch:
 		c.reset(m.epoch)
-		m.seen = append(m.seen, end.slot)
+		if m.p.index[end.slot].used {
+			m.seen = append(m.seen, end.slot)
+		}
 	case prio < c.prio:
 		return nil
 	case prio > c.prio:
@@ -221,17 +250,16 @@ func (m *Matcher) claim(end trieEnd, p where) *cell {
 	return c
 }
 
+// text gives a string to the slots that end at p, and to the keywords.
+func (m *Matcher) text(p where, text string) {
+	if m.p.texts {
+		m.texts = append(m.texts, text)
+	}
+	m.scalar(p, fieldText, text)
+}
+
 // scalar gives a value to the slots that end at p.
 func (m *Matcher) scalar(p where, kind fieldKind, text string) {
-	if m.p.texts && kind == fieldText {
-		c := &m.cells[keywordSlot]
-		if c.epoch != m.epoch {
-			c.reset(m.epoch)
-			c.exists = true
-			m.seen = append(m.seen, keywordSlot)
-		}
-		c.vals = append(c.vals, fieldValue{kind: kind, text: text})
-	}
 	if p.node < 0 {
 		return
 	}
@@ -243,48 +271,47 @@ func (m *Matcher) scalar(p where, kind fieldKind, text string) {
 }
 
 // word reads a literal name.
-func (s *scanner) word(w string) bool {
-	if len(s.raw)-s.pos < len(w) || string(s.raw[s.pos:s.pos+len(w)]) != w {
-		return s.fail("a value is expected")
+func (s *scanner) word(w string, at int) int {
+	if len(s.raw)-at < len(w) || string(s.raw[at:at+len(w)]) != w {
+		return s.fail(at, "a value is expected")
 	}
-	s.pos += len(w)
-	return true
+	return at + len(w)
 }
 
 // number reads a number by JSON's grammar.
-func (s *scanner) number() bool {
-	digits := func() bool {
-		from := s.pos
-		for s.pos < len(s.raw) && '0' <= s.raw[s.pos] && s.raw[s.pos] <= '9' {
-			s.pos++
-		}
-		return s.pos > from
+func (s *scanner) number(at int) int {
+	raw := s.raw
+	if raw[at] == '-' {
+		at++
 	}
-	at := func(c byte) bool { return s.pos < len(s.raw) && s.raw[s.pos] == c }
-	if at('-') {
-		s.pos++
+	from := at
+	at = digits(raw, at)
+	if at == from || raw[from] == '0' && at > from+1 {
+		return s.fail(at, "a number is expected")
 	}
-	zero := at('0')
-	from := s.pos
-	if !digits() || zero && s.pos > from+1 {
-		return s.fail("a number is expected")
-	}
-	if at('.') {
-		s.pos++
-		if !digits() {
-			return s.fail("a digit is expected")
+	if at < len(raw) && raw[at] == '.' {
+		from = at + 1
+		if at = digits(raw, from); at == from {
+			return s.fail(at, "a digit is expected")
 		}
 	}
-	if at('e') || at('E') {
-		s.pos++
-		if at('+') || at('-') {
-			s.pos++
+	if at < len(raw) && raw[at]|0x20 == 'e' {
+		from = at + 1
+		if from < len(raw) && (raw[from] == '+' || raw[from] == '-') {
+			from++
 		}
-		if !digits() {
-			return s.fail("a digit is expected")
+		if at = digits(raw, from); at == from {
+			return s.fail(at, "a digit is expected")
 		}
 	}
-	return true
+	return at
+}
+
+func digits(raw []byte, at int) int {
+	for at < len(raw) && '0' <= raw[at] && raw[at] <= '9' {
+		at++
+	}
+	return at
 }
 
 // alias views bytes of the record as text; the record stays unchanged while the
@@ -293,55 +320,67 @@ func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) 
 
 // str reads a string from its opening quote. Without escapes the text aliases
 // the record, else the matcher's arena.
-func (s *scanner) str(m *Matcher) (string, bool) {
-	s.pos++
-	from := s.pos
-	for i := from; i < len(s.raw); i++ {
-		switch c := s.raw[i]; {
-		case c == '"':
-			s.pos = i + 1
-			return alias(s.raw[from:i]), true
-		case c == '\\':
-			s.pos = i
-			return s.unescape(m, from)
-		case c < ' ':
-			s.pos = i
-			return "", s.fail("a control character in a string")
+func (s *scanner) str(m *Matcher, at int) (string, int) {
+	raw, from := s.raw, at+1
+	for at = from; at+8 <= len(raw); at += 8 {
+		if stop := special(binary.LittleEndian.Uint64(raw[at:])); stop != 0 {
+			at += bits.TrailingZeros64(stop) / 8
+			break
 		}
 	}
-	s.pos = len(s.raw)
-	return "", s.fail("a string is not closed")
+	for ; at < len(raw); at++ {
+		switch c := raw[at]; {
+		case c == '"':
+			return alias(raw[from:at]), at + 1
+		case c == '\\':
+			return s.unescape(m, from, at)
+		case c < ' ':
+			return "", s.fail(at, "a control character in a string")
+		}
+	}
+	return "", s.fail(at, "a string is not closed")
 }
 
-// unescape continues a string at its first backslash.
-func (s *scanner) unescape(m *Matcher, from int) (string, bool) {
+// special has the highest bit of a byte set for the first quote, backslash or
+// control character among eight bytes of a string, and is 0 when there is none.
+// What it has beyond the first means nothing. (Bit Twiddling Hacks, "determine
+// if a word has a byte less than n".)
+func special(w uint64) uint64 {
+	quote, slash := w^ones*'"', w^ones*'\\'
+	return ((w-ones*' ')&^w | (quote-ones)&^quote | (slash-ones)&^slash) & highBits
+}
+
+// unescape continues a string, begun at from, at its first backslash.
+func (s *scanner) unescape(m *Matcher, from, at int) (string, int) {
 	start := len(m.arena)
-	m.arena = append(m.arena, s.raw[from:s.pos]...)
-	for s.pos < len(s.raw) {
-		c := s.raw[s.pos]
+	m.arena = append(m.arena, s.raw[from:at]...)
+	for at < len(s.raw) {
+		c := s.raw[at]
 		switch {
 		case c == '"':
-			s.pos++
-			return m.since(start), true
+			return m.since(start), at + 1
 		case c < ' ':
-			return "", s.fail("a control character in a string")
+			return "", s.fail(at, "a control character in a string")
 		case c != '\\':
 			m.arena = append(m.arena, c)
-			s.pos++
-		case !s.escape(m):
-			return "", s.fail("a bad escape in a string")
+			at++
+		default:
+			after := s.escape(m, at)
+			if after == failed {
+				return "", s.fail(at, "a bad escape in a string")
+			}
+			at = after
 		}
 	}
-	return "", s.fail("a string is not closed")
+	return "", s.fail(at, "a string is not closed")
 }
 
 // escape reads one escape from its backslash.
-func (s *scanner) escape(m *Matcher) bool {
-	if s.pos+1 >= len(s.raw) {
-		return false
+func (s *scanner) escape(m *Matcher, at int) int {
+	if at+1 >= len(s.raw) {
+		return failed
 	}
-	c := s.raw[s.pos+1]
-	s.pos += 2
+	c := s.raw[at+1]
 	switch c {
 	case '"', '\\', '/':
 	case 'b':
@@ -355,28 +394,37 @@ func (s *scanner) escape(m *Matcher) bool {
 	case 't':
 		c = '\t'
 	case 'u':
-		r, ok := s.hex4()
+		r, ok := hex4(s.raw, at+2)
 		if !ok {
-			return false
+			return failed
 		}
+		at += 6
 		if utf16.IsSurrogate(r) {
-			r = s.surrogate(r)
+			// Half a pair is the replacement character.
+			low, ok := rune(0), at+1 < len(s.raw) && s.raw[at] == '\\' && s.raw[at+1] == 'u'
+			if ok {
+				low, ok = hex4(s.raw, at+2)
+			}
+			if r = utf16.DecodeRune(r, low); ok && r != utf8.RuneError {
+				at += 6
+			}
 		}
 		m.arena = utf8.AppendRune(m.arena, r)
-		return true
+		return at
 	default:
-		return false
+		return failed
 	}
 	m.arena = append(m.arena, c)
-	return true
+	return at + 2
 }
 
-func (s *scanner) hex4() (rune, bool) {
-	if s.pos+4 > len(s.raw) {
+// hex4 reads four hexadecimal digits.
+func hex4(raw []byte, at int) (rune, bool) {
+	if at+4 > len(raw) {
 		return 0, false
 	}
 	var r rune
-	for _, c := range s.raw[s.pos : s.pos+4] {
+	for _, c := range raw[at : at+4] {
 		switch {
 		case '0' <= c && c <= '9':
 			c -= '0'
@@ -389,24 +437,7 @@ func (s *scanner) hex4() (rune, bool) {
 		}
 		r = r<<4 | rune(c)
 	}
-	s.pos += 4
 	return r, true
-}
-
-// surrogate joins r with a second half that follows; half a pair is the
-// replacement character.
-func (s *scanner) surrogate(r rune) rune {
-	if s.pos+6 <= len(s.raw) && s.raw[s.pos] == '\\' && s.raw[s.pos+1] == 'u' {
-		back := s.pos
-		s.pos += 2
-		if low, ok := s.hex4(); ok {
-			if joined := utf16.DecodeRune(r, low); joined != utf8.RuneError {
-				return joined
-			}
-		}
-		s.pos = back
-	}
-	return utf8.RuneError
 }
 
 // appendNumber formats a number of an event.

@@ -24,6 +24,7 @@ type Meta struct {
 	Line           int
 	ID, Name       string // ID: the UUID, or else the name, or else derived from the title
 	Hash           string // hex; changes with the document, the filters on it and, for a correlation, its inputs
+	Logic          string // hex; like Hash, but only of what decides when the rule fires and for which group
 	Title          string
 	Status, Level  string
 	Description    string

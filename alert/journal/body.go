@@ -17,6 +17,7 @@ type TookOver struct {
 // Episode updates an open episode's end, so that a restart fires nothing twice.
 type Episode struct {
 	FindingID string        `json:"finding_id"`
+	First     event.Instant `json:"first,omitempty"`
 	Last      event.Instant `json:"last"`
 	Count     uint64        `json:"count"`
 	Closed    bool          `json:"closed,omitempty"`

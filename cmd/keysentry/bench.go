@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keysentry/keysentry/internal/e2ebench"
+	"github.com/keysentry/keysentry/internal/peerbench"
 )
 
 func benchCommand(std stdio) *cobra.Command {
-	c := group("bench", "Measure the whole product", "Measure the whole product on this machine, on servers of its own.")
+	c := group("bench", "Measure the product", "Measure the product on this machine: all of it on servers of its own, or the rule\nengine alone.")
 	e2e := &cobra.Command{Use: "e2e", Short: "Events per second end to end, CPU per event, alert latency, against the floor", Args: noArgs,
 		Long: `Fill a topic, run the daemon on it with the shipped rules and store everything in
 ClickHouse; then measure in the same run the floor: a raw fetch of the same topic
@@ -26,6 +30,45 @@ plus a columnar insert of the same, already decoded rows. Prints one JSON object
 		}
 		return json.NewEncoder(std.out).Encode(r)
 	})
-	c.AddCommand(e2e)
+	c.AddCommand(e2e, benchPeersCommand(std))
+	return c
+}
+
+func benchPeersCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{Use: "peers", Short: "The rule engine against another one, in one run", Args: noArgs,
+		Long: `Evaluate the same rules over the same events with this program and with another
+engine, one thread each, without the time to load. Prints one JSON object per
+work; exits 1 when a bar is missed or the two find different things. The SigmaHQ
+rules are not part of this program: name a checkout or an archive of them. rsigma
+is built with cargo into the user's cache folder when it is not there.`}
+	var o peerbench.Options
+	f := c.Flags()
+	peer := choiceFlag(f, "peer", "which engine", "rsigma", "clickhouse-kafka")
+	f.StringVar(&o.Corpus, "corpus", "", "`PATH` of the SigmaHQ rules, a folder or a .tar.gz")
+	f.StringVar(&o.Peer, "program", "", "`PATH` of the peer's program (default: built when missing)")
+	f.IntVar(&o.Events, "events", 500_000, "events of each work but value_count")
+	f.IntVar(&o.Rounds, "rounds", 3, "how often; the best counts")
+	c.RunE = action(func(ctx context.Context) error {
+		if *peer != "rsigma" {
+			return usage(fmt.Errorf("--peer %s: ClickHouse's Kafka engine cannot be measured against yet; use rsigma", *peer))
+		}
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find our own program: %w", err)
+		}
+		o.Self, o.Progress = self, std.err
+		enc := json.NewEncoder(std.out)
+		short, err := peerbench.Run(ctx, o, func(r peerbench.Result) error { return enc.Encode(r) })
+		for _, s := range short {
+			fmt.Fprintln(std.err, "keysentry: "+s)
+		}
+		switch {
+		case errors.Is(err, peerbench.ErrMissing):
+			return usage(err)
+		case err == nil && len(short) > 0:
+			return bad
+		}
+		return err
+	})
 	return c
 }

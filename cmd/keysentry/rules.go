@@ -2,19 +2,17 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/app"
 	"github.com/keysentry/keysentry/internal/config"
@@ -37,16 +35,22 @@ func ruleFiles(paths []string) (files, tests []rules.File, err error) {
 		return library.Files(), library.TestFiles(), nil
 	}
 	files, tests, err = app.ReadRuleFiles(paths)
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("no rule files (.yml or .yaml) in %s", strings.Join(paths, ", "))
+	}
 	return files, tests, usage(err)
 }
 
 func rulesLintCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "lint [PATH...]", Short: "Say everything that is wrong or doubtful about rules",
 		Long: `Say everything that is wrong or doubtful about rules, each remark with its place
-and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
+and a stable code. Exits 1 when there is an error, or with --strict a warning.
+
+The fields of rules with "product: keysentry" must be those of canonical events;
+with --canonical so must the fields of all rules.`}
 	format := choiceFlag(c.Flags(), "format", "how to print", "text", "json", "sarif")
 	strict := c.Flags().Bool("strict", false, "warnings fail too")
-	events := c.Flags().Bool("canonical", false, "field names must be fields of the canonical event")
+	events := c.Flags().Bool("canonical", false, "field names of every rule must be fields of the canonical event")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		files, tests, err := ruleFiles(args)
 		if err != nil {
@@ -62,6 +66,7 @@ and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
 			for _, d := range diags {
 				fmt.Fprintln(std.out, d)
 			}
+			fmt.Fprintln(std.err, summaryOf(len(files), diags))
 		case "json":
 			err = rules.WriteJSON(std.out, diags)
 		case "sarif":
@@ -78,6 +83,22 @@ and a stable code. Exits 1 when there is an error, or with --strict a warning.`}
 		return nil
 	}
 	return c
+}
+
+// summaryOf counts what lint said, so that silence is an answer too.
+func summaryOf(files int, diags []rules.Diagnostic) string {
+	var n [3]int
+	for _, d := range diags {
+		n[d.Severity]++
+	}
+	return fmt.Sprintf("%s: %s, %s, %s", plural(files, "file"), plural(n[rules.Error], "error"), plural(n[rules.Warning], "warning"), plural(n[rules.Note], "note"))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func rulesTestCommand(std stdio) *cobra.Command {
@@ -110,7 +131,7 @@ an error, or a rule lacks a firing or a quiet case.`}
 		for _, u := range report.Uncovered {
 			fmt.Fprintf(std.out, "FAIL %s: needs a case in which it fires and one in which it does not\n", u)
 		}
-		fmt.Fprintf(std.out, "%d cases, %d failed; %d rules without tests\n", len(report.Cases), report.Failed(), len(report.Uncovered))
+		fmt.Fprintf(std.out, "%s, %d failed; %s without tests\n", plural(len(report.Cases), "case"), report.Failed(), plural(len(report.Uncovered), "rule"))
 		if *junit != "" {
 			if err := writeFile(*junit, report.WriteJUnit); err != nil {
 				return err
@@ -137,7 +158,8 @@ type evalFlags struct {
 	rules                    *[]string
 	events, mapping, timeKey *string
 	lateness                 *time.Duration
-	logsource, placeholders  *map[string]string
+	logsource                *map[string]string
+	placeholders             *[]string
 }
 
 func rulesEvalCommand(std stdio) *cobra.Command {
@@ -149,7 +171,7 @@ finding. The file holds NDJSON or JSON objects one after another; - is standard
 input. With --mapping none (the default) rules speak of the raw JSON: nested
 paths with dots, a literal dotted key wins. With the name of a mapping the
 records are decoded by it first, and rules speak of canonical events; records of
-a text mapping are lines.
+a text mapping, and with auto, are lines.
 
 Rules apply whatever their logsource unless --logsource is given. At the end of
 the input the watermark passes everything. Exits 1 when a rule has an error; the
@@ -158,14 +180,14 @@ others are evaluated all the same.`}
 	ef := evalFlags{
 		rules:   f.StringArrayP("rules", "r", nil, "rule `PATH`, file or folder; may be repeated (default: the shipped rules)"),
 		events:  f.StringP("events", "e", "-", "`FILE` of records, or -"),
-		mapping: f.String("mapping", "none", "none, canonical, windows, or the name of a mapping"),
+		mapping: f.String("mapping", "none", "none, canonical, windows, auto, or the name of a mapping"),
 		timeKey: f.String("time", "time", "`FIELD` with the time: RFC 3339, or seconds or milliseconds since 1970"),
 	}
 	// One format only, yet named: scripts that say it keep working when there are more.
 	choiceFlag(f, "format", "how to print", "ndjson")
 	ef.lateness = f.Duration("lateness", 0, "allowed lateness")
 	ef.logsource = f.StringToString("logsource", nil, "apply only rules of this logsource, as `KEY=VALUE,...`")
-	ef.placeholders = f.StringToString("placeholder", nil, "value of a %name% in rules, as `NAME=VALUE`")
+	ef.placeholders = f.StringArray("placeholder", nil, "value of a %name% in rules, as `NAME=VALUE`; repeat it for more values")
 	c.RunE = action(func(ctx context.Context) error { return evalRules(ctx, std, ef) })
 	return c
 }
@@ -184,11 +206,15 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 				fmt.Fprintln(std.err, d)
 			}
 		}}
-	if len(*f.placeholders) > 0 {
-		opt.Placeholders = map[string][]string{}
-		for k, v := range *f.placeholders {
-			opt.Placeholders[k] = []string{v}
+	for _, p := range *f.placeholders {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return usage(fmt.Errorf("--placeholder %q: write NAME=VALUE", p))
 		}
+		if opt.Placeholders == nil {
+			opt.Placeholders = map[string][]string{}
+		}
+		opt.Placeholders[name] = append(opt.Placeholders[name], value)
 	}
 	switch *f.mapping {
 	case "none":
@@ -196,7 +222,7 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 		opt.Fields = rules.WindowsMapping()
 	default:
 		if opt.Decode, opt.Lines, err = app.RecordDecoder(*f.mapping); err != nil {
-			return usage(fmt.Errorf("--mapping %q: use none, canonical, windows or one of %s: %w", *f.mapping, strings.Join(shippedMappings(), ", "), err))
+			return usage(fmt.Errorf("--mapping %q: use none, canonical, windows, auto or one of %s: %w", *f.mapping, mappingNames(""), err))
 		}
 	}
 	in, closeIn, err := openInput(std, *f.events)
@@ -223,14 +249,6 @@ func evalRules(ctx context.Context, std stdio, f evalFlags) error {
 		return bad
 	}
 	return err
-}
-
-func shippedMappings() []string {
-	names, _ := fs.Glob(configs.Mappings, "mappings/*.yml") // the pattern is good
-	for i, n := range names {
-		names[i] = strings.TrimSuffix(path.Base(n), ".yml")
-	}
-	return names
 }
 
 // openInput opens a file, or standard input for "-".
@@ -290,7 +308,7 @@ func explain(files []rules.File, id string, raw []byte, canonical bool) (rules.T
 	if canonical {
 		opt.Layout = rules.LayoutEvent
 	}
-	set, _ := rules.Load(files, opt)
+	set, diags := rules.Load(files, opt)
 	for _, r := range set.Rules {
 		if r.ID != id && r.Name != id && r.Title != id {
 			continue
@@ -311,7 +329,16 @@ func explain(files []rules.File, id string, raw []byte, canonical bool) (rules.T
 	}
 	for _, c := range set.Correlations {
 		if c.ID == id || c.Name == id || c.Title == id {
-			return rules.Tree{}, usage(fmt.Errorf("%q is a correlation; explain the detection rules that it counts", id))
+			var names []string
+			for _, r := range rulesOf(set, id) {
+				names = append(names, cmp.Or(r.Name, r.ID))
+			}
+			return rules.Tree{}, usage(fmt.Errorf("%q is a correlation; explain the detection rules that it counts: %s", id, strings.Join(names, ", ")))
+		}
+	}
+	for _, d := range diags {
+		if d.Severity == rules.Error {
+			return rules.Tree{}, usage(fmt.Errorf("no detection rule that could be loaded has the id, name or title %q; the first fault is %s", id, d))
 		}
 	}
 	return rules.Tree{}, usage(fmt.Errorf("no detection rule has the id, name or title %q; see 'keysentry rules list'", id))
@@ -333,7 +360,9 @@ type ruleRow struct {
 }
 
 func rulesListCommand(std stdio) *cobra.Command {
-	c := &cobra.Command{Use: "list [PATH...]", Short: "List the rules that would run"}
+	c := &cobra.Command{Use: "list [PATH...]", Short: "List the rules that would run",
+		Long: `List the rules that would run. One with - as severity says nothing by itself: a
+correlation counts it. Exits 1 when a document is left out because of an error.`}
 	configFile := c.Flags().StringP("config", "c", "", "list the rules of this configuration `FILE`")
 	format := formatFlag(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
@@ -349,8 +378,10 @@ func rulesListCommand(std stdio) *cobra.Command {
 		if err != nil {
 			return usage(err)
 		}
+		faulty := false
 		for _, d := range diags {
 			if d.Severity == rules.Error {
+				faulty = true
 				fmt.Fprintln(std.err, d)
 			}
 		}
@@ -361,14 +392,19 @@ func rulesListCommand(std stdio) *cobra.Command {
 		for _, r := range set.Correlations {
 			rows = append(rows, rowOf(r.Meta, string(r.Type), r.Inner))
 		}
-		return list(std.out, *format, rows, func(w io.Writer) {
+		err = list(std.out, *format, rows, func(w io.Writer) {
 			fmt.Fprintln(w, "SEVERITY\tINCIDENT\tTYPE\tTITLE\tID")
 			for _, r := range rows {
-				if !r.Inner {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID)
+				if r.Inner {
+					r.Severity, r.Incident = "-", "-"
 				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID)
 			}
 		})
+		if err == nil && faulty {
+			return bad
+		}
+		return err
 	}
 	return c
 }

@@ -17,7 +17,8 @@ func runCommand(std stdio) *cobra.Command {
 		Use:   "run",
 		Short: "Run the daemon",
 		Long: `Run the daemon until SIGINT or SIGTERM; it then stops within ten seconds and
-exits 0. SIGHUP reads the rules again.
+exits 0. Rule files are read again when they change, and on SIGHUP; the running
+rules stay when the new ones are faulty.
 
 Several daemons with the same kafka.group.id are one active member and its
 standbys. Without a slack.token messages go to standard output.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +62,8 @@ something that SQL cannot, with a code of docs/reference/rules.md.`}
 			}
 			return usage(fmt.Errorf("no rule has the id, name or title %q; see 'keysentry rules list'", *id))
 		}
-		return sqlOptions{*format, *whole, database}.print(std, set, which)
+		counted := !slices.ContainsFunc(which, func(r *rules.Rule) bool { return *id == r.ID || *id == r.Name || *id == r.Title })
+		return sqlOptions{*format, *whole, counted, database}.print(std, set, which)
 	}
 	return c
 }
@@ -70,6 +72,7 @@ something that SQL cannot, with a code of docs/reference/rules.md.`}
 type sqlOptions struct {
 	format   string
 	whole    bool
+	counted  bool // the rules are those that a correlation counts
 	database string
 }
 
@@ -121,7 +124,7 @@ func (o sqlOptions) print(std stdio, set *rules.Set, which []*rules.Rule) error 
 	}
 	err := list(std.out, o.format, rows, func(w io.Writer) {
 		for _, r := range rows {
-			if len(which) > 1 {
+			if len(which) > 1 || o.counted {
 				fmt.Fprintf(w, "-- %s\n", r.Title)
 			}
 			if o.whole {

@@ -12,23 +12,16 @@ import (
 
 	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
 
-// Querier asks ClickHouse; the statement is read-only. params are server-side
-// parameters.
-type Querier interface {
-	Query(ctx context.Context, sql string, params map[string]string) (Rows, error)
-}
+// Querier asks ClickHouse; see package stored.
+type Querier = stored.Querier
 
-// Rows is an answer, read row by row and closed by the reader.
-type Rows interface {
-	Next() bool
-	Values() ([]any, error)
-	Err() error
-	Close() error
-}
+// Rows is an answer.
+type Rows = stored.Rows
 
 // Config of a backtest.
 type Config struct {
@@ -116,8 +109,9 @@ type run struct {
 	cfg  Config
 	deps Deps
 
-	plan    *plan // of every rule
-	early   *plan // of the rules that remember, for what lies before the windows
+	plan    *stored.Plan
+	queries *stored.Queries // of every rule
+	early   *stored.Queries // of the rules that remember, for what lies before the windows
 	windows event.Instant
 	covered coverage
 	corr    *correlate.Correlator
@@ -162,14 +156,15 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
 		return r.covered.ofGroup(group, from, to)
 	}
 	r.cfg, r.corr = cfg, correlate.New(deps.Rules, cfg.Windows)
-	r.plan = newPlan(deps.Rules, cfg.QueryBytes, func(int) bool { return true })
-	r.early = newPlan(deps.Rules, cfg.QueryBytes, remembering(deps.Rules))
-	if n := len(r.plan.heads); n > maxQueries {
-		return nil, fmt.Errorf("the rules need %d queries at a time, and %d are possible: give fewer rules", n, maxQueries)
+	r.plan = stored.NewPlan(deps.Rules)
+	r.queries = r.plan.Queries(cfg.QueryBytes, func(int) (string, bool) { return "", true })
+	r.early = r.plan.Queries(cfg.QueryBytes, remembering(deps.Rules))
+	if n := r.queries.Len(); n > stored.MaxQueries {
+		return nil, fmt.Errorf("the rules need %d queries at a time, and %d are possible: give fewer rules", n, stored.MaxQueries)
 	}
 	r.windows = max(cfg.From.Add(-2*r.corr.Lookback()), 1)
 	r.from = r.windows
-	if len(r.early.heads) > 0 {
+	if r.early.Len() > 0 {
 		r.from = max(min(r.windows, cfg.From.Add(-r.corr.History())), 1)
 	}
 	var err error
@@ -205,7 +200,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
 
 // remembering tells the places of the rules that correlations with a memory take
 // in, through others too.
-func remembering(set *rules.Set) func(place int) bool {
+func remembering(set *rules.Set) func(place int) (string, bool) {
 	places := map[int]bool{}
 	var mark func(c *rules.Correlation)
 	mark = func(c *rules.Correlation) {
@@ -222,7 +217,7 @@ func remembering(set *rules.Set) func(place int) bool {
 			mark(c)
 		}
 	}
-	return func(place int) bool { return places[place] }
+	return func(place int) (string, bool) { return "", places[place] }
 }
 
 // advanceEvery is how much time passes between two moves of the watermark, which
@@ -243,39 +238,39 @@ func (r *run) slice(ctx context.Context, from, to event.Instant) error {
 		r.server += r.deps.Now().Sub(began)
 		return nil
 	}
-	p := r.plan
+	q := r.queries
 	if from < r.windows {
-		p = r.early
+		q = r.early
 	}
-	m, err := p.open(ctx, r.deps.Store, within(from, to, r.cfg.MaxLateness))
+	m, err := q.Open(ctx, r.deps.Store, stored.Within(from, to, r.cfg.MaxLateness), nil)
 	if err != nil {
 		return err
 	}
-	defer m.close()
+	defer m.Close()
 	asked := r.deps.Now()
 	r.server += asked.Sub(began)
-	for moved := from; m.next(); {
-		row := m.row()
+	for moved := from; m.Next(); {
+		row := m.Row()
 		r.observe(row)
-		if ts := row.event.TS; ts.Sub(moved) >= advanceEvery {
+		if ts := row.Event.TS; ts.Sub(moved) >= advanceEvery {
 			r.advance(ts)
 			moved = ts
 		}
 	}
 	r.local += r.deps.Now().Sub(asked)
-	return m.err
+	return m.Err()
 }
 
-func (r *run) observe(row *row) {
+func (r *run) observe(row *stored.Row) {
 	r.rows++
-	e := &row.event
+	e := &row.Event
 	if e.TS >= r.cfg.From {
-		for _, i := range row.hits {
+		for _, i := range row.Hits {
 			r.matches[i]++
 		}
 	}
 	r.matcher.Read(e)
-	r.fired = r.corr.Observe(correlate.Input{Matched: row.hits, Values: r.matcher, Event: e, TS: e.TS, Ref: e.Ref}, r.fired[:0])
+	r.fired = r.corr.Observe(correlate.Input{Matched: row.Hits, Values: r.matcher, Event: e, TS: e.TS, Ref: e.Ref}, r.fired[:0])
 	r.take()
 }
 

@@ -35,12 +35,15 @@ FROM v_coverage WHERE hour >= toDateTime(%d, 'UTC') AND hour < toDateTime(%d, 'U
 		if err != nil {
 			return nil, err
 		}
-		c := cells(vals)
-		network, hour := take[string](&c), take[int64](&c)/3600
+		network, _ := vals[0].(string)
+		second, _ := vals[1].(int64)
+		var s share
+		s.expected, _ = vals[2].(uint64)
+		s.seen, _ = vals[3].(uint64)
 		if out[network] == nil {
 			out[network] = map[int64]share{}
 		}
-		out[network][hour] = share{take[uint64](&c), take[uint64](&c)}
+		out[network][second/3600] = s
 	}
 	return out, rows.Err()
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -77,7 +78,7 @@ func (r *run) report() *Report {
 			row.Findings, row.Groups, row.PerDay = t.findings, len(t.groups), perDay(t.findings, days)
 		}
 	}
-	for _, d := range r.plan.faults {
+	for _, d := range r.plan.Faults {
 		rep.Problems = append(rep.Problems, d.String())
 	}
 	rep.Problems = append(rep.Problems, r.incomplete()...)
@@ -106,7 +107,7 @@ func (r *run) incomplete() []string {
 	var out []string
 	for _, c := range r.deps.Rules.Correlations {
 		for _, in := range c.Inputs {
-			if in.Rule != nil && r.plan.predicates[in.Rule.Index] == "" {
+			if in.Rule != nil && r.plan.Predicates[in.Rule.Index] == "" {
 				out = append(out, fmt.Sprintf("%s:%d: %q is judged without the matches of %q, which has no SQL", c.File, c.Line, c.Title, in.Name))
 			}
 		}
@@ -128,10 +129,10 @@ func (r *run) cost(ctx context.Context, rep *Report) error {
 	}
 	for i := range rep.Rules {
 		row := &rep.Rules[i]
-		if row.rule == nil || r.plan.predicates[row.rule.Index] == "" {
+		if row.rule == nil || r.plan.Predicates[row.rule.Index] == "" {
 			continue
 		}
-		took, err := r.timed(ctx, r.plan.predicates[row.rule.Index], from)
+		took, err := r.timed(ctx, r.plan.Predicates[row.rule.Index], from)
 		if err != nil {
 			return err
 		}
@@ -145,7 +146,7 @@ func (r *run) timed(ctx context.Context, predicate string, from event.Instant) (
 	best := time.Duration(0)
 	for range 2 {
 		began := r.deps.Now()
-		rows, err := r.deps.Store.Query(ctx, "SELECT countIf("+predicate+") FROM events FINAL "+within(from, r.cfg.To, r.cfg.MaxLateness), nil)
+		rows, err := r.deps.Store.Query(ctx, "SELECT countIf("+predicate+") FROM events FINAL "+stored.Within(from, r.cfg.To, r.cfg.MaxLateness), nil)
 		if err != nil {
 			return 0, err
 		}
@@ -161,4 +162,22 @@ func (r *run) timed(ctx context.Context, predicate string, from event.Instant) (
 		}
 	}
 	return best, nil
+}
+
+// count is how many events a slice has.
+func (r *run) count(ctx context.Context, from, to event.Instant) (uint64, error) {
+	rows, err := r.deps.Store.Query(ctx, "SELECT count() FROM events FINAL "+stored.Within(from, to, r.cfg.MaxLateness), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = rows.Close() }()
+	var n uint64
+	for rows.Next() {
+		vals, err := rows.Values()
+		if err != nil {
+			return 0, err
+		}
+		n, _ = vals[0].(uint64)
+	}
+	return n, rows.Err()
 }

@@ -20,8 +20,9 @@ const defaultSuppress = time.Hour
 // use.
 type Correlator struct {
 	cfg      Config
-	specs    []*spec // in judging order
-	byRule   [][]use // per place in Set.Rules
+	program  *rules.Program // knows the names of slots; may be nil
+	specs    []*spec        // in judging order
+	byRule   [][]use        // per place in Set.Rules
 	problems []error
 	lookback time.Duration
 
@@ -38,6 +39,7 @@ type Correlator struct {
 	// isLive: a record that is not silent came, or GoLive was called.
 	isLive       bool
 	newestSilent event.Instant
+	resumed      event.Instant // where judging went on; never: nobody said
 	silent       []silentEpisode
 	sweepAt      int
 
@@ -64,8 +66,8 @@ type hit struct {
 // New builds a correlator for the rules of set. Rules that this build cannot
 // evaluate are left out and named by Problems.
 func New(set *rules.Set, cfg Config) *Correlator {
-	c := &Correlator{cfg: cfg, byRule: make([][]use, len(set.Rules)), watermark: math.MinInt64, cursor: math.MinInt64,
-		began: math.MaxInt64, newestSilent: math.MinInt64, partOf: map[event.Partition]int32{}, seed: maphash.MakeSeed()}
+	c := &Correlator{cfg: cfg, program: set.Program(), byRule: make([][]use, len(set.Rules)), watermark: math.MinInt64, cursor: math.MinInt64,
+		began: math.MaxInt64, newestSilent: math.MinInt64, resumed: never, partOf: map[event.Partition]int32{}, seed: maphash.MakeSeed()}
 	c.wait.buckets = map[int64][]entry{}
 	c.hash.SetSeed(c.seed)
 	if cfg.Standalone {
@@ -314,7 +316,7 @@ func (c *Correlator) late(g *group, o *obs, live bool) {
 // deliver hands an episode that opened to the correlations that refer to its
 // rule.
 func (c *Correlator) deliver(g *group, ep *episode) {
-	if len(g.s.users) == 0 {
+	if len(g.s.users) == 0 || g.fwd == nil && g.s.begunBefore(ep.first) {
 		return
 	}
 	pairs := g.s.pairs(g.key)
@@ -421,14 +423,34 @@ func (c *Correlator) Advance(watermark event.Instant, dst []Firing) []Firing {
 	c.settleSilent()
 	if len(c.specs) > 0 {
 		c.sweepAt = (c.sweepAt + 1) % len(c.specs)
-		c.sweep(c.specs[c.sweepAt], sweepPerAdvance)
+		s := c.specs[c.sweepAt]
+		c.sweep(s, s.dueSweep(c.watermark, sweepPerAdvance))
 	}
 	dst, c.out = c.out, nil
 	return dst
 }
 
-// sweepPerAdvance is how many groups of one rule an Advance looks at.
+// sweepPerAdvance is how many groups of one rule an Advance looks at, at most.
 const sweepPerAdvance = 64
+
+// sweepsPerHold is how often every group is looked at in the time that it takes
+// to expire, so that memory holds an eighth more than what lives.
+const sweepsPerHold = 8
+
+// dueSweep is how many groups are to be looked at now, at most n: looking at a
+// million groups costs more than all else, and only the watermark makes them
+// expire.
+func (s *spec) dueSweep(watermark event.Instant, n int) int {
+	if watermark > s.swept {
+		all := float64(len(s.slab))
+		passed := float64(watermark) - float64(s.swept)
+		s.sweepDue = min(s.sweepDue+all*passed*sweepsPerHold/float64(s.keep), all)
+		s.swept = watermark
+	}
+	n = min(n, int(s.sweepDue))
+	s.sweepDue -= float64(n)
+	return n
+}
 
 // TakeUpdates returns how episodes went on since the last call: when they
 // closed, and every half timespan while they last.

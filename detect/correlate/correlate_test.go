@@ -3,6 +3,7 @@ package correlate
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -278,6 +279,39 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 }
 
+// TestExpiryKeepsPace: however often the watermark moves, groups are dropped
+// within an eighth of the time that they are kept, and none before.
+func TestExpiryKeepsPace(t *testing.T) {
+	t.Parallel()
+	for name, steps := range map[string]int{"a thousand small steps": 1000, "few large steps": 20} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := New(newSet(corr(rules.EventCount, time.Minute, gte(3)), 1), quiet())
+			c.Advance(sec(1000), nil)
+			const n = 200
+			for i := range n {
+				r := rec(1000, int64(i), "")
+				r.group = strconv.Itoa(i)
+				feed(c, r)
+			}
+			hold := c.specs[0].hold
+			advance := func(from, to event.Instant) {
+				for i := range steps {
+					c.Advance(from+(to-from)*event.Instant(i+1)/event.Instant(steps), nil)
+				}
+			}
+			advance(sec(1000), sec(1000)+hold)
+			if s := c.Stats(); s.Groups != n {
+				t.Errorf("%d of %d groups are left before their time", s.Groups, n)
+			}
+			advance(sec(1000)+hold, sec(1000)+hold+hold/sweepsPerHold+hold/100)
+			if s := c.Stats(); s.Groups != 0 || s.Expired != n {
+				t.Errorf("%d groups are left after it, %d expired", s.Groups, s.Expired)
+			}
+		})
+	}
+}
+
 func TestBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	cfg := quiet()
@@ -312,11 +346,6 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 
 func TestReplayFiresNothingButWhatTheWatermarkHadNotPassed(t *testing.T) {
 	t.Parallel()
-	silent := func(r record) Input {
-		in := r.input()
-		in.Silent = true
-		return in
-	}
 	build := func() *Correlator { return New(newSet(corr(rules.EventCount, time.Minute, gte(2)), 1), quiet()) }
 	t.Run("old episodes are taken as fired", func(t *testing.T) {
 		t.Parallel()
@@ -368,7 +397,7 @@ func TestMigrateKeepsUnchangedRulesAndForgetsChangedOnes(t *testing.T) {
 	t.Parallel()
 	build := func(hash string) *Correlator {
 		k := corr(rules.EventCount, time.Minute, gte(3))
-		k.Hash = hash
+		k.Logic = hash
 		return New(newSet(k, 1), quiet())
 	}
 	for hash, want := range map[string]int{"same": 1, "changed": 0} {
@@ -431,5 +460,29 @@ func TestConfigValidate(t *testing.T) {
 	}
 	if n := len((Config{Lateness: -1}).Validate()); n != 4 {
 		t.Errorf("%d faults told, want 4", n)
+	}
+}
+
+// TestEvidenceIsOfTheEpisode: a firing shows the events of its window, neither
+// older ones of the group nor those that came while it waited for the watermark.
+func TestEvidenceIsOfTheEpisode(t *testing.T) {
+	t.Parallel()
+	for name, bound := range map[string]rules.Bound{"looks back": {Op: "gte", Value: 2}, "looks forward": {Op: "eq", Value: 2}} {
+		c := New(newSet(&rules.Correlation{Type: rules.EventCount, Timespan: time.Minute, Bounds: []rules.Bound{bound}}, 1), Config{MaxGroups: 10, MaxBytes: 1 << 20, MaxPending: 1024})
+		var fired []Firing
+		for i, at := range []int64{0, 300, 301, 500} {
+			fired = c.Observe(rec(float64(1000+at), int64(i), "").input(), fired)
+		}
+		fired = c.Advance(sec(2000), fired)
+		if len(fired) != 1 {
+			t.Fatalf("%s: %d firings", name, len(fired))
+		}
+		var got []int64
+		for _, r := range fired[0].Refs {
+			got = append(got, r.Offset)
+		}
+		if !slices.Equal(got, []int64{1, 2}) {
+			t.Errorf("%s: evidence %v, want events 1 and 2", name, got)
+		}
 	}
 }

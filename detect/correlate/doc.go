@@ -42,6 +42,13 @@
 // An episode of an inner correlation is an observation of the outer one, at the
 // episode's first satisfying time, delivered by the ordered view.
 //
+// # After a restart
+//
+// Silent observations fill windows and fire nothing. Resume and Missing say what
+// is known (known.go): a condition that a missing event could undo is not judged
+// over windows that reach further back. An episode that the journal knows keeps
+// its first time and its count.
+//
 // # Invariants
 //
 //   - Observations at or above the watermark are never lost to ordering; late

@@ -25,6 +25,9 @@ type episode struct {
 	// silent: it opened in a replay, and no firing of it is known.
 	silent bool
 	closed bool
+	// countedTo: count holds what satisfied the condition up to then, as the
+	// journal says.
+	countedTo event.Instant
 }
 
 const episodeBytes = 96
@@ -35,12 +38,18 @@ type fired struct {
 	id          string
 	first, last event.Instant
 	count       uint64
+	// told is the last time of the episode as the journal has it, with the count
+	// up to then; zero: it has the firing only.
+	told      event.Instant
+	toldCount uint64
 }
 
 // silentEpisode is an episode that opened in a replay.
 type silentEpisode struct {
 	g  *group
 	ep *episode
+	// waited: it was to fire when it ended, if at all.
+	waited bool
 }
 
 // updateEvery is the least distance between two updates of one episode.
@@ -66,7 +75,7 @@ func (c *Correlator) arrived(g *group) {
 			return
 		}
 	}
-	f := c.firing(g, t)
+	f := c.firing(g, t, t)
 	f.Last, f.Count = t, 1
 	f.Value = g.w.newest(s)
 	g.fire = append(g.fire, fired{id: f.ID, first: t, last: t, count: 1})
@@ -97,7 +106,9 @@ func (c *Correlator) extend(g *group, t event.Instant, n uint32) {
 	ep := g.ep
 	ep.first = min(ep.first, t)
 	ep.last = max(ep.last, t)
-	ep.count += uint64(n)
+	if t > ep.countedTo || ep.countedTo == 0 {
+		ep.count += uint64(n)
+	}
 	if ep.waiting {
 		c.adopt(g, ep)
 	}
@@ -106,7 +117,7 @@ func (c *Correlator) extend(g *group, t event.Instant, n uint32) {
 	}
 	if r := g.s.refire; r > 0 && ep.last-ep.firedAt >= r && g.live {
 		ep.firedAt = ep.last
-		f := c.firing(g, ep.last)
+		f := c.firing(g, ep.last, ep.last)
 		f.Repeat = true
 		c.emit(g, ep, f)
 	}
@@ -125,7 +136,7 @@ func (c *Correlator) open(g *group, ep *episode, held bool) {
 	case ep.fired:
 	case !g.live:
 		ep.silent = true
-		c.silent = append(c.silent, silentEpisode{g, ep})
+		c.silent = append(c.silent, silentEpisode{g, ep, ep.waiting})
 	case ep.waiting:
 	default:
 		if held {
@@ -149,6 +160,7 @@ func (c *Correlator) adopt(g *group, ep *episode) {
 			continue
 		case r.first-span <= ep.last && !ep.fired:
 			ep.fired, ep.id, ep.told, ep.firedAt = true, r.id, r.last, r.first
+			ep.goOn(&r)
 			continue
 		case r.first-span > ep.last:
 			ep.waiting = !ep.fired
@@ -167,7 +179,7 @@ func (c *Correlator) adopt(g *group, ep *episode) {
 func (c *Correlator) fire(g *group, ep *episode) {
 	ep.fired, ep.waiting, ep.silent = true, false, false
 	ep.told, ep.firedAt = ep.last, ep.last
-	f := c.firing(g, ep.first)
+	f := c.firing(g, ep.first, ep.last)
 	ep.id = f.ID
 	f.Fired = ep.last
 	c.emit(g, ep, f)
@@ -211,22 +223,28 @@ func (c *Correlator) update(g *group, ep *episode) {
 
 // settleSilent decides on episodes that opened in a replay and are not known to
 // have fired: one that the watermark may not have passed before the restart
-// fires now, the others are taken as fired. One that still waits is decided on
+// fires now, the others are taken as fired. How far the watermark had come is for
+// Resume to say, since one partition may have been far behind the newest record. One that still waits is decided on
 // when it no longer does.
 func (c *Correlator) settleSilent() {
 	if !c.isLive || len(c.silent) == 0 {
 		return
 	}
-	from := c.newestSilent - 2*event.Instant(c.cfg.Lateness)
+	from := c.newestSilent
+	if c.resumed != never {
+		from = c.resumed
+	}
+	from -= 2 * event.Instant(c.cfg.Lateness)
 	kept := c.silent[:0]
 	for _, x := range c.silent {
 		ep := x.ep
 		switch {
 		case !ep.silent || ep.fired:
 		case ep.waiting:
+			x.waited = true
 			kept = append(kept, x)
 			continue
-		case ep.first >= from || x.g.fwd != nil && ep.last >= from:
+		case ep.first >= from || x.g.fwd != nil && ep.last >= from || x.waited && ep.last+x.g.s.span >= from:
 			x.g.live = true
 			c.fire(x.g, ep)
 			x.g.live = false
@@ -238,11 +256,11 @@ func (c *Correlator) settleSilent() {
 }
 
 // firing is the part of a firing that the group knows, for an episode that is
-// identified by its time first.
-func (c *Correlator) firing(g *group, first event.Instant) Firing {
+// identified by its time first and lasts until last.
+func (c *Correlator) firing(g *group, first, last event.Instant) Firing {
 	pairs := g.s.pairs(g.key)
 	f := Firing{Rule: g.s.rule, Correlation: g.s.corr, Group: pairs, First: first, Fired: first,
-		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g, first), Series: g.chart.series()}
+		ID: finding.MakeID(g.s.meta.ID, pairs, first), Refs: c.evidence(g, first, last), Series: g.series()}
 	if a, ok := g.w.(approximator); ok {
 		f.Approximate = a.approximate()
 	}
@@ -252,22 +270,22 @@ func (c *Correlator) firing(g *group, first event.Instant) Firing {
 	return f
 }
 
-// evidence lists the events of g in order of time. For first_seen those of an
-// earlier episode, whose values are not new any more, are left out.
-func (c *Correlator) evidence(g *group, first event.Instant) []event.Ref {
-	since := never
-	if g.s.typ == rules.FirstSeen {
-		since = first
+// evidence lists the events of g in order of time, those of the windows of the
+// episode so far. When newer events have taken all of the room, these are shown.
+func (c *Correlator) evidence(g *group, first, last event.Instant) []event.Ref {
+	from := first - g.s.span
+	if g.fwd != nil || g.s.typ == rules.FirstSeen { // earlier values are not new any more
+		from = first
 	}
-	rs := slices.Clone(g.refs)
+	rs := slices.DeleteFunc(slices.Clone(g.refs), func(r ref) bool { return r.ts < from || r.ts > last })
+	if len(rs) == 0 {
+		rs = slices.Clone(g.refs)
+	}
 	slices.SortFunc(rs, func(a, b ref) int {
 		return c.compare(&obs{ts: a.ts, off: a.off, part: a.part, idx: a.idx}, &obs{ts: b.ts, off: b.off, part: b.part, idx: b.idx})
 	})
 	out := make([]event.Ref, 0, len(rs))
 	for _, r := range rs {
-		if r.ts < since {
-			continue
-		}
 		out = append(out, c.refOf(r.part, r.off, r.idx))
 	}
 	return out

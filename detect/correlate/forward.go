@@ -22,6 +22,7 @@ type forwardWindow struct {
 	values  map[uint64]struct{} // distinct counted values, at most maxValues
 	samples []float64           // of a percentile
 	panes   *panes
+	ordered orderedForward
 	live    bool
 }
 
@@ -39,6 +40,8 @@ func (w *forwardWindow) add(s *spec, o *obs) {
 	case rules.EventRatio:
 		w.num += int(o.mask & 1)
 		w.den += int(o.mask >> 1 & 1)
+	case rules.TemporalOrdered:
+		w.ordered.add(s, o)
 	case rules.ValueCount:
 		if w.values == nil {
 			w.values = map[uint64]struct{}{}
@@ -70,11 +73,14 @@ func (w *forwardWindow) rankedValue(s *spec, o *obs) {
 }
 
 // maxValues is how many distinct values decide a condition: one more than its
-// largest bound.
+// largest bound. With neq the finding says how many there were, up to maxExact.
 func (s *spec) maxValues() int {
 	n := 1
 	for _, b := range s.bounds {
 		n = max(n, int(clampCount(b.Value))+2)
+		if b.Op == "neq" {
+			n = max(n, maxExact)
+		}
 	}
 	return n
 }
@@ -87,6 +93,8 @@ func (w *forwardWindow) judge(s *spec) (float64, bool) {
 		return float64(w.n), s.present(w.mask)
 	case rules.Absence:
 		return float64(w.n), true // a second event would have closed it
+	case rules.TemporalOrdered:
+		return float64(w.n), w.ordered.holds(s, w.mask)
 	case rules.EventRatio:
 		return ratio(s, float64(w.num), float64(w.den))
 	case rules.EventCount:
@@ -117,7 +125,7 @@ func (w *forwardWindow) rank(s *spec) float64 {
 func (w *forwardWindow) approximate() bool { return w.panes != nil }
 
 func (w *forwardWindow) size() int {
-	return 160 + 16*len(w.values) + 8*cap(w.samples) + w.panes.size()
+	return 192 + 16*len(w.values) + 8*(cap(w.samples)+len(w.ordered.done)) + w.panes.size()
 }
 
 // forwardAdd takes an observation in, in order; a late one only if it lies in
@@ -153,7 +161,7 @@ func (c *Correlator) forwardEnd(g *group) {
 	w.open = false
 	g.judged = w.end
 	v, ok := w.judge(g.s)
-	if !ok || !c.certain(g, w.start, w.end) {
+	if !ok || !g.s.judges(w.start) || !c.certain(g, w.start, w.end) {
 		return
 	}
 	c.end(g)

@@ -61,27 +61,50 @@ const (
 	refBytes   = 24
 )
 
-// remember keeps o as evidence.
+// remember keeps o as evidence, unless what is kept is newer.
 func (g *group) remember(o *obs) {
 	r := ref{o.ts, o.off, o.part, o.idx}
 	switch {
 	case len(g.refs) < finding.MaxEvidence:
 		g.refs = append(g.refs, r)
+	case o.ts < g.refs[g.refAt].ts: // filled in after what followed it
 	default:
 		g.refs[g.refAt] = r
 		g.refAt = uint8((int(g.refAt) + 1) % finding.MaxEvidence)
 	}
-	if g.s.span > 0 && (g.s.need > 1 || g.s.typ != rules.EventCount) {
-		if g.chart == nil && len(g.refs) >= chartFrom {
-			g.chart = newChart(g.s.span)
-			for _, r := range g.refs[:len(g.refs)-1] {
-				g.chart.add(r.ts)
-			}
-		}
-		if g.chart != nil {
-			g.chart.add(o.ts)
-		}
+	if g.chart == nil && len(g.refs) == finding.MaxEvidence && g.charted() {
+		g.chart = g.chartOfRefs()
+	} else if g.chart != nil {
+		g.chart.add(o.ts)
 	}
+}
+
+// charted reports whether findings of the group show a chart: not where one
+// event is enough, nor where there is no timespan.
+func (g *group) charted() bool {
+	return g.s.span > 0 && (g.s.need > 1 || g.s.typ != rules.EventCount) && g.s.typ != rules.RateAnomaly
+}
+
+// chartOfRefs counts what is remembered. While that is every event of the group,
+// no chart needs to be kept.
+func (g *group) chartOfRefs() *chart {
+	h := newChart(g.s.span)
+	for _, r := range g.refs {
+		h.add(r.ts)
+	}
+	return h
+}
+
+// series is the chart for a finding.
+func (g *group) series() finding.Series {
+	if w, ok := g.w.(*rateWindow); ok { // what it remembers is a sample
+		from, counts := w.m.Recent()
+		return finding.Series{Start: event.Instant(from) * minute, Bucket: int64(minute), Counts: counts}
+	}
+	if g.chart == nil && len(g.refs) >= chartFrom && g.charted() {
+		return g.chartOfRefs().series()
+	}
+	return g.chart.series()
 }
 
 // add takes o into the window, in order of time.
@@ -124,10 +147,34 @@ func (g *group) size() int32 {
 
 // expired reports whether the group can matter no more once the watermark is w.
 func (g *group) expired(w event.Instant) bool {
-	if g.pending > 0 || g.queued || g.newest+g.s.keep >= w {
+	if g.pending > 0 || g.queued || g.newest+g.s.keep >= w || g.firesLater(w) {
 		return false
 	}
 	return g.ep == nil || g.ep.closed && g.ep.last+g.s.hold < w
+}
+
+// newGroup makes a group with an empty window. Most groups that ever live count
+// one or two events, so those of event_count get all that they need in one piece
+// of memory: with a million of them, reaching many small ones is what costs.
+func newGroup(s *spec) *group {
+	if s.typ == rules.EventCount && s.need > 1 && !s.forward {
+		p := &struct {
+			group
+			w            countWindow
+			early, exact [2]event.Instant
+			refs         [2]ref
+		}{}
+		p.w.early.times, p.w.exact.times, p.group.refs = p.early[:0], p.exact[:0], p.refs[:0]
+		p.group.s, p.group.w, p.newest, p.judged = s, &p.w, never, never
+		return &p.group
+	}
+	g := &group{s: s, newest: never, judged: never}
+	if s.forward {
+		g.fwd = newForward(s)
+	} else {
+		g.w = newWindow(s)
+	}
+	return g
 }
 
 // lookup finds or makes the group of key.
@@ -138,13 +185,9 @@ func (c *Correlator) lookup(s *spec, key []byte) *group {
 	if len(s.groups) >= c.cfg.MaxGroups {
 		c.evict(s)
 	}
-	c.sweep(s, 2)
-	g := &group{key: string(key), s: s, slot: int32(len(s.slab)), newest: never, judged: never}
-	if s.forward {
-		g.fwd = newForward(s)
-	} else {
-		g.w = newWindow(s)
-	}
+	c.sweep(s, s.dueSweep(c.watermark, 2))
+	g := newGroup(s)
+	g.key, g.slot = string(key), int32(len(s.slab))
 	if r := s.restored[g.key]; r != nil {
 		g.fire = r
 		delete(s.restored, g.key)
@@ -165,9 +208,10 @@ func (c *Correlator) weigh(g *group) {
 	c.stats.Bytes += d
 }
 
-// sweep looks at n groups of s and drops the expired ones.
+// sweep looks at n groups of s and drops the expired ones, which do not count, up
+// to sweepPerAdvance.
 func (c *Correlator) sweep(s *spec, n int) {
-	for ; n > 0 && len(s.slab) > 0; n-- {
+	for dropped := 0; n > 0 && dropped < sweepPerAdvance && len(s.slab) > 0; {
 		if s.hand >= len(s.slab) {
 			s.hand = 0
 		}
@@ -175,9 +219,11 @@ func (c *Correlator) sweep(s *spec, n int) {
 		if g.expired(c.watermark) {
 			c.stats.Expired++
 			c.drop(g)
+			dropped++
 			continue
 		}
 		s.hand++
+		n--
 	}
 }
 
@@ -242,7 +288,7 @@ type chart struct {
 
 const (
 	chartBuckets = 40 // two timespans
-	chartFrom    = 4  // events before a chart is worth its memory
+	chartFrom    = 4  // events before a chart says something
 	chartBytes   = 16 + 4*chartBuckets
 )
 

@@ -54,8 +54,8 @@ func (s *spec) remember(cfg Config) {
 	s.remembers, s.learning = cfg.Remembers, cfg.Remembers
 }
 
-// Learning names the rules that fire nothing because their memory was not loaded.
-func (c *Correlator) Learning() []*rules.Correlation {
+// Forgetful names the rules that fire nothing because their memory was not loaded.
+func (c *Correlator) Forgetful() []*rules.Correlation {
 	var out []*rules.Correlation
 	for _, s := range c.specs {
 		if s.learning {
@@ -182,7 +182,7 @@ func (c *Correlator) TakeMemory(n int) []memory.Piece {
 	n = min(n, len(c.dirty))
 	out := make([]memory.Piece, 0, n)
 	for _, d := range c.dirty[:n] {
-		m := memory.Piece{RuleID: d.g.s.meta.ID, RuleHash: d.g.s.meta.Hash, Group: d.g.s.pairs(d.g.key), Last: d.g.newest}
+		m := memory.Piece{RuleID: d.g.s.meta.ID, RuleHash: d.g.s.meta.Logic, Group: d.g.s.pairs(d.g.key), Last: d.g.newest}
 		switch w := d.g.w.(type) {
 		case *seenWindow:
 			v := w.known[d.val]

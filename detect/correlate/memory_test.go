@@ -117,7 +117,7 @@ func TestARuleWithoutMemoryLearns(t *testing.T) {
 	if fs := append(feed(c, rec(1000, 0, "x")), c.Advance(sec(1100), nil)...); len(fs) != 0 {
 		t.Fatalf("fired before its memory was loaded: %+v", fs)
 	}
-	if l := c.Learning(); len(l) != 1 || l[0].ID != "corr" {
+	if l := c.Forgetful(); len(l) != 1 || l[0].ID != "corr" {
 		t.Errorf("learning: %v", l)
 	}
 	pieces := []memory.Piece{{RuleID: "corr", Group: []finding.Pair{{Field: "g", Value: "a"}}, Value: "y", First: sec(500), Last: sec(900)},
@@ -132,7 +132,7 @@ func TestARuleWithoutMemoryLearns(t *testing.T) {
 	if len(fs) != 1 || fs[0].First != sec(1202) || fs[0].Value != 1 {
 		t.Errorf("of y (remembered), x (seen while learning) and z only z is new: %+v", fs)
 	}
-	if len(c.Learning()) != 0 {
+	if len(c.Forgetful()) != 0 {
 		t.Error("still learning")
 	}
 }
@@ -327,7 +327,7 @@ func TestMemorySurvivesAReload(t *testing.T) {
 	c.Advance(sec(1001), nil)
 	next := New(set, remembering())
 	next.Migrate(c)
-	if len(next.Learning()) != 0 {
+	if len(next.Forgetful()) != 0 {
 		t.Error("an unchanged rule learns again")
 	}
 	if m := next.TakeMemory(10); len(m) != 1 || m[0].Value != "x" {

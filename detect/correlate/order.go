@@ -87,9 +87,13 @@ func (w *waiting) part(id int64, b []entry, limit event.Instant) []entry {
 	return out
 }
 
+// maxSpare is how many buckets are kept for their memory: those of more than the
+// default lateness.
+const maxSpare = 128
+
 // done gives the memory of a bucket back.
 func (w *waiting) done(b []entry) {
-	if cap(b) > 0 && len(w.spare) < 8 {
+	if cap(b) > 0 && len(w.spare) < maxSpare {
 		clear(b)
 		w.spare = append(w.spare, b[:0])
 	}
@@ -202,7 +206,7 @@ func (c *Correlator) judgeAll() {
 // judge evaluates the window of g that ends at t.
 func (c *Correlator) judge(g *group, t event.Instant) {
 	g.judged = max(g.judged, t)
-	if v, ok := g.w.judge(g.s, t); ok && c.certain(g, t-g.s.span, t) {
+	if v, ok := g.w.judge(g.s, t); ok && g.s.judges(t-g.s.span) && c.certain(g, t-g.s.span, t) {
 		c.satisfied(g, t, g.ties, v)
 	}
 	c.tell(g)

@@ -85,12 +85,21 @@ func kinds() []kind {
 		out = append(out, kind{name, 2, func(*rapid.T) *rules.Correlation { return &rules.Correlation{Type: rules.Absence, After: after} }})
 	}
 	leaf := func(i int) *rules.BoolExpr { return &rules.BoolExpr{Input: i} }
-	or := &rules.BoolExpr{Op: "and", Args: []*rules.BoolExpr{leaf(0), {Op: "or", Args: []*rules.BoolExpr{leaf(1), leaf(2)}}}}
-	not := &rules.BoolExpr{Op: "and", Args: []*rules.BoolExpr{leaf(0), {Op: "not", Args: []*rules.BoolExpr{leaf(1)}}}}
-	for name, x := range map[string]*rules.BoolExpr{"temporal and or": or, "temporal not": not} {
-		out = append(out, kind{name, 3, func(*rapid.T) *rules.Correlation {
-			return &rules.Correlation{Type: rules.Temporal, Expr: x}
-		}})
+	join := func(op string, args ...*rules.BoolExpr) *rules.BoolExpr { return &rules.BoolExpr{Op: op, Args: args} }
+	for name, x := range map[string]*rules.BoolExpr{
+		"and or":    join("and", leaf(0), join("or", leaf(1), leaf(2))),
+		"two of":    join("or", join("and", leaf(0), leaf(1)), join("and", leaf(0), leaf(2)), join("and", leaf(1), leaf(2))),
+		"not":       join("and", leaf(0), join("not", leaf(1))),
+		"not and":   join("and", leaf(0), leaf(2), join("not", leaf(1))),
+		"not not":   join("not", join("or", join("not", leaf(0)), join("not", leaf(2)))),
+		"not, or":   join("or", join("and", leaf(0), join("not", leaf(1))), join("and", leaf(1), leaf(2))),
+		"one alone": leaf(1),
+	} {
+		for _, typ := range []rules.CorrelationType{rules.Temporal, rules.TemporalOrdered} {
+			out = append(out, kind{string(typ) + " " + name, 3, func(*rapid.T) *rules.Correlation {
+				return &rules.Correlation{Type: typ, Expr: x}
+			}})
+		}
 	}
 	return out
 }

@@ -212,7 +212,7 @@ func referenceHolds(c *rules.Correlation, w []record) bool {
 		}
 		return true
 	case rules.TemporalOrdered:
-		return referenceOrdered(len(c.Inputs), w)
+		return referenceOrdered(c, w)
 	case rules.EventRatio:
 		den := count(1)
 		return den > 0 && den >= float64(c.MinDenominator) && holds(100*count(0)/den)
@@ -220,16 +220,57 @@ func referenceHolds(c *rules.Correlation, w []record) bool {
 	return referenceMeasure(c, w, holds)
 }
 
-// referenceOrdered tries every start and takes the earliest successor each time.
-func referenceOrdered(inputs int, w []record) bool {
+// referenceOrdered tries every set of inputs that satisfies the condition: the
+// set matches in order, and an input under not is in the window or is not.
+func referenceOrdered(c *rules.Correlation, w []record) bool {
+	seen := uint(0)
+	for _, r := range w {
+		for _, i := range r.matched {
+			seen |= 1 << i
+		}
+	}
+	for set := range uint(1) << len(c.Inputs) {
+		holds := set == 1<<len(c.Inputs)-1
+		if c.Expr != nil {
+			holds = referenceExpr(c.Expr, set, seen)
+		}
+		if holds && referenceChain(set, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// referenceExpr takes inputs from set, and from not where they are negated.
+func referenceExpr(x *rules.BoolExpr, set, not uint) bool {
+	switch x.Op {
+	case "not":
+		return !referenceExpr(x.Args[0], not, set)
+	case "and":
+		return !slices.ContainsFunc(x.Args, func(a *rules.BoolExpr) bool { return !referenceExpr(a, set, not) })
+	case "or":
+		return slices.ContainsFunc(x.Args, func(a *rules.BoolExpr) bool { return referenceExpr(a, set, not) })
+	}
+	return set>>x.Input&1 != 0
+}
+
+// referenceChain tries every start and takes the earliest successor each time.
+func referenceChain(set uint, w []record) bool {
+	var want []int32
+	for i := range int32(8) {
+		if set>>i&1 != 0 {
+			want = append(want, i)
+		}
+	}
 	for start := range w {
 		next := 0
 		for _, r := range w[start:] {
-			if slices.Contains(r.matched, int32(next)) {
-				if next++; next == inputs {
-					return true
-				}
+			if next < len(want) && slices.Contains(r.matched, want[next]) {
+				next++
 			}
+		}
+		if next == len(want) {
+			return true
 		}
 	}
 	return false

@@ -27,6 +27,7 @@ type spec struct {
 	typ      rules.CorrelationType
 	bounds   []rules.Bound
 	expr     *rules.BoolExpr
+	terms    []rules.Term  // temporal_ordered: the ways to satisfy the condition
 	span     event.Instant // timespan
 	hold     event.Instant // see holdBack
 	keep     event.Instant // how long a group without events still matters
@@ -47,9 +48,15 @@ type spec struct {
 
 	groups   map[string]*group
 	slab     []*group
-	hand     int
+	hand     int           // place in slab that sweep looks at next
+	swept    event.Instant // watermark up to which sweepDue is
+	sweepDue float64       // groups that sweep is to look at
 	bytes    int64
 	restored map[string][]fired
+
+	// known is the instant from which every event of the rule is known, missing
+	// the one before which events are not there that should be: see known.go.
+	known, missing event.Instant
 }
 
 // use is one place where a rule is referred to.
@@ -96,6 +103,7 @@ func (s *spec) finish(cfg Config) {
 	s.remember(cfg)
 	s.refire = event.Instant(s.meta.Refire)
 	s.groups = map[string]*group{}
+	s.known, s.missing = alwaysKnown, alwaysKnown
 }
 
 func (s *spec) check() error {
@@ -112,7 +120,13 @@ func (s *spec) check() error {
 		if len(c.Field) == 0 {
 			return fmt.Errorf("%s needs a field", c.Type)
 		}
-	case rules.Temporal, rules.TemporalOrdered, rules.RateAnomaly:
+	case rules.Temporal, rules.RateAnomaly:
+		return nil
+	case rules.TemporalOrdered:
+		var ok bool
+		if s.terms, ok = c.Terms(); !ok {
+			return fmt.Errorf("the condition can be satisfied in too many ways")
+		}
 		return nil
 	case rules.FirstSeen:
 		if len(c.Field) != 1 || c.Lookback <= 0 {

@@ -81,6 +81,8 @@ type Episode struct {
 	Group       []finding.Pair
 	First, Last event.Instant
 	Count       uint64
+	// Told: First, Last and Count are those of an update, not of the firing alone.
+	Told bool
 }
 
 // Stats are the correlator's counters since it was made, and its present size.

@@ -12,8 +12,8 @@ import (
 // Piece is what a first_seen or rate_anomaly rule knows of one group: one value,
 // or the season.
 type Piece struct {
-	// RuleID and RuleHash are of the rule as it is written: an edited one has
-	// another memory.
+	// RuleID and RuleHash are of the rule as it fires: one whose logic was edited
+	// has another memory.
 	RuleID, RuleHash string
 	Group            []finding.Pair // in any order
 	// Value of first_seen, and when it was first and last seen. Of a season Last is

@@ -238,6 +238,16 @@ func (m *Model) learned() bool {
 	return m.seen >= learnMinutes && m.bins[half][bin].minutes >= learnBin
 }
 
+// Recent are the counts of the last closed minutes and of the one that is being
+// counted, from the given minute on.
+func (m *Model) Recent() (from int64, counts []float64) {
+	from = m.minute - int64(m.known)
+	for k := from; k < m.minute; k++ {
+		counts = append(counts, m.counts[k%longest])
+	}
+	return from, append(counts, m.count)
+}
+
 // Up is how surprisingly many events the windows that end in the minute that is
 // being counted have. The minute need not be over: what it has is compared with
 // what a whole one would have.

@@ -2,9 +2,9 @@ package mapping
 
 import (
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/keysentry/keysentry/event"
@@ -14,42 +14,28 @@ import (
 type assignment struct {
 	field event.Field
 	// One of the three gives the text.
-	from     []string // first path that exists and is not empty
-	constant string
-	template []segment
+	from      []string // first path that has a value
+	constant  string
+	templates [][]segment // first without a hole
 
+	regex       *regexp.Regexp    // takes a part
 	values      map[string]string // rewrites the text; others pass
+	toCase      string            // upper, lower
 	fallback    string            // when there is no text
-	layout      timeLayout
+	layouts     []timeLayout
 	fingerprint bool
 	// lenient drops a value that does not fit the field instead of refusing the
 	// record: a host name where an address is wanted.
 	lenient bool
 }
 
-// segment is a literal or, when path is set, a value.
+// segment is a literal and, when path is set, a value after it.
 type segment struct{ literal, path string }
 
-// timeLayout says how the source writes times.
-type timeLayout uint8
-
-const (
-	layoutRFC3339 timeLayout = iota
-	layoutSyslog             // Jan _2 15:04:05
-	layoutEpoch              // seconds, a fraction allowed
-	layoutEpochMS            // milliseconds
-	layoutCLF                // 02/Jan/2006:15:04:05 -0700
-)
-
-var layouts = map[string]timeLayout{
-	"": layoutRFC3339, "rfc3339": layoutRFC3339, "syslog": layoutSyslog,
-	"epoch": layoutEpoch, "epoch_ms": layoutEpochMS, "clf": layoutCLF,
-}
-
 // apply sets the field, or leaves it absent when the source has nothing for it.
-func (a *assignment) apply(e *event.Event, src source, o Options) error {
-	v, ok := a.text(src)
-	if !ok {
+func (a *assignment) apply(e *event.Event, src *source, o Options) error {
+	v := a.text(src)
+	if v == "" {
 		return nil
 	}
 	err := a.set(e, v, o)
@@ -59,32 +45,59 @@ func (a *assignment) apply(e *event.Event, src source, o Options) error {
 	return err
 }
 
-// text is what the source says, rewritten.
-func (a *assignment) text(src source) (string, bool) {
-	v, ok := a.raw(src)
-	if !ok || v == "" {
-		return a.fallback, a.fallback != ""
+// text is what the source says, rewritten; empty when it says nothing.
+func (a *assignment) text(src *source) string {
+	var out string
+	take := func(v string) bool {
+		out = a.rewrite(v)
+		return out != ""
 	}
-	if w, ok := a.values[v]; ok {
-		return w, w != ""
-	}
-	return v, true
-}
-
-func (a *assignment) raw(src source) (string, bool) {
 	for _, p := range a.from {
-		if v, ok := src.text(p); ok && v != "" {
-			return v, true
+		if src.texts(p, take) {
+			return out
 		}
 	}
-	if a.template == nil {
-		return a.constant, a.constant != ""
+	for _, t := range a.templates {
+		if v, ok := expand(t, src); ok && take(v) {
+			return out
+		}
 	}
+	if a.constant != "" && take(a.constant) {
+		return out
+	}
+	return a.fallback
+}
+
+func (a *assignment) rewrite(v string) string {
+	if a.regex != nil {
+		found := a.regex.FindStringSubmatch(v)
+		switch {
+		case found == nil:
+			return ""
+		case len(found) > 1:
+			v = found[1]
+		default:
+			v = found[0]
+		}
+	}
+	if w, ok := a.values[v]; ok {
+		v = w
+	}
+	switch a.toCase {
+	case "upper":
+		return strings.ToUpper(v)
+	case "lower":
+		return strings.ToLower(v)
+	}
+	return v
+}
+
+func expand(template []segment, src *source) (string, bool) {
 	var out strings.Builder
-	for _, s := range a.template {
+	for _, s := range template {
 		out.WriteString(s.literal)
 		if s.path != "" {
-			v, ok := src.text(s.path)
+			v, ok := src.first(s.path)
 			if !ok {
 				return "", false
 			}
@@ -98,7 +111,7 @@ func (a *assignment) raw(src source) (string, bool) {
 func (a *assignment) set(e *event.Event, v string, o Options) error {
 	switch a.field.Kind() {
 	case event.KindInstant:
-		t, ok := parseTime(v, a.layout, o.Year)
+		t, ok := parseTime(v, a.layouts, o)
 		if !ok {
 			return a.fault(event.ProblemBadTime, "not a time of the mapping's format within the years 2000 to 2100")
 		}
@@ -115,6 +128,9 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 	}
 	spec := a.field.Spec()
 	v = strings.ToValidUTF8(v, "\uFFFD")
+	if a.field == event.FieldEndpoint {
+		v = pathOf(v)
+	}
 	if spec.Name {
 		v = strings.Map(visible, v)
 	}
@@ -132,6 +148,23 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 	return nil
 }
 
+// pathOf leaves scheme, credentials and host of an absolute URL out. The query
+// stays: the redactor looks for keys in it before it drops it.
+func pathOf(v string) string {
+	scheme, rest, ok := strings.Cut(v, "://")
+	if !ok || strings.ContainsAny(scheme, "/?#") {
+		return v
+	}
+	i := strings.IndexAny(rest, "/?#")
+	switch {
+	case i < 0:
+		return "/"
+	case rest[i] != '/':
+		return "/" + rest[i:]
+	}
+	return rest[i:]
+}
+
 // visible replaces control characters, which names may not hold.
 func visible(r rune) rune {
 	if r < 0x20 || r == 0x7f {
@@ -140,8 +173,15 @@ func visible(r rune) rune {
 	return r
 }
 
+// setAddr reads an address; a port after it is dropped.
 func (a *assignment) setAddr(e *event.Event, v string) error {
 	addr, err := netip.ParseAddr(v)
+	if err != nil {
+		var withPort netip.AddrPort
+		if withPort, err = netip.ParseAddrPort(v); err == nil {
+			addr = withPort.Addr()
+		}
+	}
 	if err != nil || addr.Zone() != "" {
 		return a.fault(event.ProblemBadValue, "not an IP address")
 	}
@@ -159,14 +199,19 @@ func (a *assignment) setOther(e *event.Event, v string) error {
 	switch a.field {
 	case event.FieldStatus:
 		n, err := strconv.ParseUint(v, 10, 16)
-		ok = err == nil && n >= 100 && n <= 599
-		e.Status = uint16(n)
+		if ok = err == nil && n >= 100 && n <= 599; ok {
+			e.Status = uint16(n)
+		}
 	case event.FieldSeq:
 		n, err := strconv.ParseUint(v, 10, 64)
-		ok, e.Seq = err == nil, n
+		if ok = err == nil; ok {
+			e.Seq = n
+		}
 	case event.FieldAuthMode:
 		m, known := event.ParseAuthMode(v)
-		ok, e.Mode = known && m != event.ModeNone, m
+		if ok = known && m != event.ModeNone; ok {
+			e.Mode = m
+		}
 	default:
 		ok = false
 	}
@@ -179,33 +224,4 @@ func (a *assignment) setOther(e *event.Event, v string) error {
 
 func (a *assignment) fault(p event.Problem, detail string) error {
 	return &event.DecodeError{Problem: p, Field: a.field.String(), Detail: detail}
-}
-
-// parseTime reads a time of the source.
-func parseTime(v string, layout timeLayout, year int) (event.Instant, bool) {
-	var t time.Time
-	var err error
-	switch layout {
-	case layoutSyslog:
-		t, err = time.Parse("2006 Jan _2 15:04:05", strconv.Itoa(year)+" "+v)
-	case layoutCLF:
-		t, err = time.Parse("02/Jan/2006:15:04:05 -0700", v)
-	case layoutEpoch, layoutEpochMS:
-		var f float64
-		if f, err = strconv.ParseFloat(v, 64); err == nil {
-			if layout == layoutEpoch {
-				f *= 1e3
-			}
-			if f < 0 || f > 1e14 {
-				return 0, false
-			}
-			t = time.UnixMicro(int64(f * 1e3))
-		}
-	default:
-		t, err = time.Parse(time.RFC3339Nano, v)
-	}
-	if err != nil || t.Year() < 2000 || t.Year() > 2100 {
-		return 0, false
-	}
-	return event.At(t), true
 }

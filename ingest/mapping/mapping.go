@@ -6,7 +6,8 @@
 // conditions hold makes the event; a record that no case takes is reported as
 // not mapped. Values of keys and tokens pass only through the fingerprint
 // directive, so that no mapping can store one. A compiled Mapping is immutable
-// and safe for concurrent use.
+// and safe for concurrent use. A Set chooses among mappings by content: exactly
+// one must recognise a record.
 package mapping
 
 import (
@@ -17,8 +18,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
+	"time"
 
 	"github.com/keysentry/keysentry/event"
 )
@@ -27,9 +27,11 @@ import (
 type Options struct {
 	// Year completes times that leave it out.
 	Year int
+	// Zone is where times that name no zone were written; nil means UTC.
+	Zone *time.Location
 	// Key is the key of fingerprints.
 	Key []byte
-	// MaxBytes bounds one record; 0 means 1 MiB.
+	// MaxBytes bounds one record; 0 means 1 MiB. Text has at most 64 KiB.
 	MaxBytes int
 }
 
@@ -38,18 +40,35 @@ const (
 	defaultMaxBytes = 1 << 20
 	maxRecordDepth  = 64
 	maxPerRecord    = 10_000
+	// maxTextBytes bounds what line is matched with: an expression with many groups
+	// costs about a microsecond a byte on text that was made to be slow.
+	maxTextBytes = 64 << 10
+)
+
+// format is what a record looks like.
+type format uint8
+
+const (
+	formatJSON format = iota
+	formatText
+	formatMixed
 )
 
 // Mapping is one compiled mapping.
 type Mapping struct {
-	name        string
-	text        bool
-	line        *regexp.Regexp // text: splits the line into named parts
-	each        string         // json: path of an array whose members are the records
-	fields      []assignment
-	cases       []kase
-	needsYear   bool
-	fingerprint bool
+	name, description string
+	format            format
+	line, recordStart *regexp.Regexp
+	wrapped           []string
+	each, attributes  [][]string // paths, by their steps
+	pairs             string
+	absent            map[string]bool
+	detect            [][]condition
+	fields            []assignment
+	cases             []kase
+	paths             map[string]bool // every path that is read
+	needsYear         bool
+	fingerprint       bool
 }
 
 // kase is one case: all conditions hold, then this type with these fields.
@@ -72,27 +91,24 @@ func Load(fsys fs.FS, name string) (*Mapping, error) {
 	return Parse(name, b)
 }
 
-// Parse compiles the text of a mapping and reports all its faults.
-func Parse(name string, text []byte) (*Mapping, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	var doc document
-	if err := dec.Decode(&doc); err != nil {
-		return nil, fmt.Errorf("mapping %s: %w", name, err)
-	}
-	c := compiler{m: &Mapping{name: name}}
-	c.document(&doc)
-	if len(c.errs) > 0 {
-		return nil, fmt.Errorf("mapping %s: %w", name, errors.Join(c.errs...))
-	}
-	return c.m, nil
-}
-
 // Name is the name the mapping was loaded by.
 func (m *Mapping) Name() string { return m.name }
 
-// Text reports whether a record is a line of text; else it is JSON.
-func (m *Mapping) Text() bool { return m.text }
+// Description says what the source is.
+func (m *Mapping) Description() string { return m.description }
+
+// Text reports whether a record may be text; else it is JSON.
+func (m *Mapping) Text() bool { return m.format != formatJSON }
+
+// Format is json, text or mixed.
+func (m *Mapping) Format() string { return [...]string{"json", "text", "mixed"}[m.format] }
+
+// RecordStart is the expression that the first line of a record matches, or nil:
+// then every line is a record.
+func (m *Mapping) RecordStart() *regexp.Regexp { return m.recordStart }
+
+// Detects reports whether mapping: auto can choose it.
+func (m *Mapping) Detects() bool { return len(m.detect) > 0 }
 
 // Cases lists the names of the cases in order.
 func (m *Mapping) Cases() []string {
@@ -103,26 +119,47 @@ func (m *Mapping) Cases() []string {
 	return out
 }
 
-// Ready reports what the options lack for this mapping.
-func (m *Mapping) Ready(o Options) error {
-	var errs []error
-	if m.needsYear && o.Year == 0 {
-		errs = append(errs, fmt.Errorf("mapping %s reads times without a year: set year of the topic", m.name))
+// Types lists the types of event that the cases make, each once.
+func (m *Mapping) Types() []event.Type {
+	var out []event.Type
+	seen := map[event.Type]bool{}
+	for i := range m.cases {
+		if t := m.cases[i].typ; !seen[t] {
+			seen[t] = true
+			out = append(out, t)
+		}
 	}
-	if m.fingerprint && len(o.Key) == 0 {
-		errs = append(errs, fmt.Errorf("mapping %s makes fingerprints: set fingerprint_key", m.name))
-	}
-	return errors.Join(errs...)
+	return out
 }
 
-// Map turns one record into events. emit is called once per event of the record,
-// in order, with either an event or a *event.DecodeError; the event is valid
-// until emit returns, its strings for good. Required fields are not checked.
-func (m *Mapping) Map(value []byte, o Options, emit func(idx int32, e *event.Event, err error)) {
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = defaultMaxBytes
+// Ready reports what the options lack for this mapping.
+func (m *Mapping) Ready(o Options) error {
+	return errors.Join(m.readyYear(o), m.readyKey(o))
+}
+
+func (m *Mapping) readyYear(o Options) error {
+	if m.needsYear && o.Year == 0 {
+		return fmt.Errorf("mapping %s reads times without a year: set year of the topic", m.name)
 	}
-	if m.text {
+	return nil
+}
+
+func (m *Mapping) readyKey(o Options) error {
+	if m.fingerprint && len(o.Key) == 0 {
+		return fmt.Errorf("mapping %s makes fingerprints: set fingerprint_key", m.name)
+	}
+	return nil
+}
+
+// Emit receives the events of one record in order: either an event or a
+// *event.DecodeError. The event is valid until it returns, its strings for good.
+type Emit func(idx int32, e *event.Event, err error)
+
+// Map turns one record into events. emit is called at least once. Required
+// fields are not checked.
+func (m *Mapping) Map(value []byte, o Options, emit Emit) {
+	o = o.withDefaults()
+	if m.isText(value) {
 		src, err := m.splitLine(value, o)
 		m.one(src, o, 0, err, emit)
 		return
@@ -132,45 +169,95 @@ func (m *Mapping) Map(value []byte, o Options, emit func(idx int32, e *event.Eve
 		emit(0, nil, err)
 		return
 	}
-	records, ok := m.records(root)
-	if !ok {
-		m.one(source{root: root}, o, 0, nil, emit)
-		return
+	m.mapTree(root, o, emit)
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = defaultMaxBytes
 	}
-	for i, r := range records {
-		if i == maxPerRecord {
-			emit(int32(i), nil, &event.DecodeError{Problem: event.ProblemTooLarge, Detail: "more than 10000 events in one message"})
-			return
+	return o
+}
+
+// isText reports whether the mapping reads value as text.
+func (m *Mapping) isText(value []byte) bool {
+	return m.format == formatText || m.format == formatMixed && !object(value)
+}
+
+// object reports whether value begins like a JSON object.
+func object(value []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(value, " \t\r\n"), []byte("{"))
+}
+
+// mapTree maps the records of a parsed message, which it may change.
+func (m *Mapping) mapTree(root map[string]any, o Options, emit Emit) {
+	for _, steps := range m.attributes {
+		unfold(root, steps)
+	}
+	idx := int32(0)
+	m.records(root, func(levels []any, err error) bool {
+		if idx == maxPerRecord {
+			err = &event.DecodeError{Problem: event.ProblemTooLarge, Detail: "more than 10000 events in one message"}
 		}
-		var err error
-		if _, isObject := r.(map[string]any); !isObject {
-			err = &event.DecodeError{Problem: event.ProblemNotObject, Detail: "a member of the array of records is no object"}
-		}
-		m.one(source{root: r}, o, int32(i), err, emit)
+		m.one(m.tree(levels), o, idx, err, emit)
+		idx++
+		return idx <= maxPerRecord
+	})
+	if idx == 0 {
+		emit(0, nil, &event.DecodeError{Problem: event.ProblemEmpty, Detail: "the message holds no record"})
 	}
 }
 
-// records finds the array that holds the records of one message.
-func (m *Mapping) records(root any) ([]any, bool) {
-	if m.each == "" {
-		return nil, false
+// tree is the source of a JSON record.
+func (m *Mapping) tree(levels []any) *source {
+	src := &source{levels: levels, m: m}
+	for _, path := range m.wrapped {
+		if text, ok := src.first(path); ok && len(text) <= maxTextBytes {
+			if found := m.line.FindStringSubmatch(text); found != nil {
+				src.parts = append(named(m.line, found), part{"line", text})
+				break
+			}
+		}
 	}
-	v, ok := lookup(root, m.each)
-	if !ok {
-		return nil, false
+	m.readPairs(src)
+	return src
+}
+
+func (m *Mapping) readPairs(src *source) {
+	if m.pairs == "" {
+		return
 	}
-	list, ok := v.([]any)
-	return list, ok
+	if text, ok := src.first(m.pairs); ok {
+		src.pairs = parsePairs(text)
+	}
+}
+
+// splitLine reads a text into named parts.
+func (m *Mapping) splitLine(value []byte, o Options) (*source, error) {
+	if err := event.CheckText(value, min(o.MaxBytes, maxTextBytes)); err != nil {
+		return nil, err
+	}
+	line := strings.TrimRight(string(value), "\r\n")
+	src := &source{parts: []part{{"line", line}}, m: m}
+	if m.line != nil {
+		found := m.line.FindStringSubmatch(line)
+		if found == nil {
+			return nil, &event.DecodeError{Problem: event.ProblemNotMapped, Detail: "not a line of mapping " + m.name}
+		}
+		src.parts = append(src.parts, named(m.line, found)...)
+	}
+	m.readPairs(src)
+	return src, nil
 }
 
 // one maps one record of the source.
-func (m *Mapping) one(src source, o Options, idx int32, err error, emit func(int32, *event.Event, error)) {
+func (m *Mapping) one(src *source, o Options, idx int32, err error, emit Emit) {
 	if err != nil {
 		emit(idx, nil, err)
 		return
 	}
 	for i := range m.cases {
-		parts, ok := m.cases[i].holds(src)
+		parts, ok := holdAll(m.cases[i].when, src)
 		if !ok {
 			continue
 		}
@@ -187,7 +274,7 @@ func (m *Mapping) one(src source, o Options, idx int32, err error, emit func(int
 }
 
 // fill sets the type and the fields; a case's own field wins over a common one.
-func (m *Mapping) fill(e *event.Event, src source, k *kase, o Options) error {
+func (m *Mapping) fill(e *event.Event, src *source, k *kase, o Options) error {
 	e.Type = k.typ
 	e.Present = e.Present.Set(event.FieldType)
 	for _, list := range [2][]assignment{k.fields, m.fields} {
@@ -203,25 +290,9 @@ func (m *Mapping) fill(e *event.Event, src source, k *kase, o Options) error {
 	return nil
 }
 
-// splitLine reads a line of text into named parts.
-func (m *Mapping) splitLine(value []byte, o Options) (source, error) {
-	if err := event.CheckText(value, o.MaxBytes); err != nil {
-		return source{}, err
-	}
-	line := strings.TrimRight(string(value), "\r\n")
-	if m.line == nil {
-		return source{parts: []part{{"line", line}}}, nil
-	}
-	found := m.line.FindStringSubmatch(line)
-	if found == nil {
-		return source{}, &event.DecodeError{Problem: event.ProblemNotMapped, Detail: "not a line of mapping " + m.name}
-	}
-	return source{parts: append(named(m.line, found), part{"line", line})}, nil
-}
-
 // parseJSON reads one object; syntax, size and nesting are checked first, by the
 // scanner that canonical events pass through.
-func parseJSON(value []byte, o Options) (any, error) {
+func parseJSON(value []byte, o Options) (map[string]any, error) {
 	if err := event.CheckJSON(value, event.Limits{MaxBytes: o.MaxBytes, MaxDepth: maxRecordDepth}); err != nil {
 		return nil, err
 	}
@@ -231,8 +302,9 @@ func parseJSON(value []byte, o Options) (any, error) {
 	if err := dec.Decode(&root); err != nil {
 		return nil, &event.DecodeError{Problem: event.ProblemBadJSON, Detail: "could not be parsed"}
 	}
-	if _, ok := root.(map[string]any); !ok {
+	m, ok := root.(map[string]any)
+	if !ok {
 		return nil, &event.DecodeError{Problem: event.ProblemNotObject, Detail: "a record is one JSON object"}
 	}
-	return root, nil
+	return m, nil
 }

@@ -258,6 +258,7 @@ func TestMapRefuses(t *testing.T) {
 		"another program":     {"openssh", "Dec 10 06:55:48 w cron[1]: x", event.ProblemNotMapped},
 		"invalid UTF-8":       {"openssh", "Dec 10 06:55:48 w sshd[1]: \xff", event.ProblemBadUTF8},
 		"day 32":              {"openssh", "Dec 32 06:55:48 w sshd[1]: x", event.ProblemBadTime},
+		"65 KiB of text":      {"nginx", "203.0.113.9 - - [01/Mar/2026:10:00:00 +0000] \"GET /" + strings.Repeat("x", 65<<10) + " HTTP/1.1\" 200 1 \"-\" \"-\"", event.ProblemTooLarge},
 		"two megabytes":       {"openssh", strings.Repeat("x", 2<<20), event.ProblemTooLarge},
 		"bad JSON":            {"cloudtrail", `{"eventName":`, event.ProblemBadJSON},
 		"array":               {"cloudtrail", `[]`, event.ProblemNotObject},
@@ -299,24 +300,84 @@ func TestMapManyRecordsInOneMessage(t *testing.T) {
 	}
 }
 
+// FuzzMap: for every shipped mapping, what comes of a record is an event that is
+// canonical or an error, and at least one; a record that is recognised becomes
+// the same by its content as by name.
 func FuzzMap(f *testing.F) {
 	f.Add([]byte("Dec 10 06:55:48 w sshd[24200]: Failed password for invalid user webmaster from 173.234.31.186 port 38926 ssh2"))
-	f.Add([]byte(`{"Records":[{"eventName":"X","eventSource":"s","eventTime":"2023-07-10T11:42:36Z","userIdentity":{"accessKeyId":"AKIAX"}}]}`))
-	ssh, trail := shipped(f, "openssh"), shipped(f, "cloudtrail")
+	var all []*mapping.Mapping
+	for _, name := range ownNames(f) {
+		all = append(all, shipped(f, name))
+		for _, r := range ownSamples(f, name) {
+			f.Add(r)
+		}
+	}
+	set := shippedSet(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, m := range []*mapping.Mapping{ssh, trail} {
-			m.Map(data, options, func(_ int32, e *event.Event, err error) {
-				if (e == nil) == (err == nil) {
-					t.Fatal("want either an event or an error")
+		byName := map[string][]string{}
+		for _, m := range all {
+			m.Map(data, options, func(idx int32, e *event.Event, err error) {
+				if int(idx) != len(byName[m.Name()]) {
+					t.Fatalf("event %d came at %d", idx, len(byName[m.Name()]))
 				}
-				if err != nil {
-					return
-				}
-				var back event.Event
-				if derr := event.Decode(event.Append(nil, e), event.Limits{MaxBytes: 1 << 20}, &back); derr != nil {
-					t.Fatalf("the event is not canonical: %v", derr)
-				}
+				byName[m.Name()] = append(byName[m.Name()], outcome(t, e, err))
 			})
+			if len(byName[m.Name()]) == 0 {
+				t.Fatalf("nothing came of the record by %s", m.Name())
+			}
+			m.Unread(data, options)
+		}
+		choice, err := set.Choose(data, options)
+		if err != nil || choice.Canonical() {
+			return
+		}
+		var got []string
+		choice.Map(options, func(_ int32, e *event.Event, err error) { got = append(got, outcome(t, e, err)) })
+		if d := cmp.Diff(byName[choice.Mapping().Name()], got); d != "" {
+			t.Fatalf("by content it becomes another than by name: %s", d)
 		}
 	})
+}
+
+// outcome is one event, which must be canonical, or one error.
+func outcome(t *testing.T, e *event.Event, err error) string {
+	t.Helper()
+	if (e == nil) == (err == nil) {
+		t.Fatal("want either an event or an error")
+	}
+	if err != nil {
+		return err.Error()
+	}
+	text := event.Append(nil, e)
+	var back event.Event
+	if derr := event.Decode(text, event.Limits{MaxBytes: 1 << 20}, &back); derr != nil {
+		t.Fatalf("the event is not canonical: %v", derr)
+	}
+	return string(text)
+}
+
+// BenchmarkMap maps the first sample of each mapping, by name and by content.
+func BenchmarkMap(b *testing.B) {
+	set := shippedSet(b)
+	for _, name := range ownNames(b) {
+		m, record := shipped(b, name), ownSamples(b, name)[0]
+		b.Run("by_name/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(record)))
+			for b.Loop() {
+				m.Map(record, options, func(int32, *event.Event, error) {})
+			}
+		})
+		b.Run("auto/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(record)))
+			for b.Loop() {
+				choice, err := set.Choose(record, options)
+				if err != nil {
+					b.Fatal(err)
+				}
+				choice.Map(options, func(int32, *event.Event, error) {})
+			}
+		})
+	}
 }

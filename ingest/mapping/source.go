@@ -6,26 +6,75 @@ import (
 	"strings"
 )
 
-// source is what conditions and fields read: a JSON tree, named parts of a text,
-// or both. Parts win.
+// source is what conditions and fields read: a record of JSON with the objects
+// around it, named parts of a text, or both. Parts win.
 type source struct {
-	root  any
-	parts []part
+	levels []any // the record first, then what encloses it, outwards
+	parts  []part
+	pairs  map[string]any // by key, of the field pairsOf
+	m      *Mapping
 }
 
 type part struct{ name, value string }
 
-// text is the value at a path as text. Objects, arrays and null are no text.
-func (s source) text(path string) (string, bool) {
+// texts calls visit for every text at a path until it returns true, which it
+// then returns too. An array stands for its members; objects and null are no
+// text, nor is what the mapping says is absent.
+func (s *source) texts(path string, visit func(string) bool) bool {
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		if s.parts[i].name == path {
-			return s.parts[i].value, true
+			v := s.parts[i].value
+			return !s.m.absent[v] && visit(v)
 		}
 	}
-	v, ok := lookup(s.root, path)
-	if !ok {
-		return "", false
+	_, stop := s.values(path, func(v any) bool {
+		t, ok := asText(v)
+		return ok && !s.m.absent[t] && visit(t)
+	})
+	return stop
+}
+
+// values calls visit for what the innermost level that has the path holds there.
+func (s *source) values(path string, visit func(any) bool) (found, stop bool) {
+	seen := func(v any) bool {
+		found = found || v != nil
+		return visit(v)
 	}
+	if s.pairs != nil {
+		if key, ok := strings.CutPrefix(path, s.m.pairs+"."); ok {
+			stop = walk(s.pairs, key, seen)
+			if found {
+				return found, stop
+			}
+		}
+	}
+	for _, level := range s.levels {
+		if stop = walk(level, path, seen); stop || found {
+			return found, stop
+		}
+	}
+	return false, false
+}
+
+// first is the first text at a path that is not empty.
+func (s *source) first(path string) (out string, ok bool) {
+	ok = s.texts(path, func(v string) bool { out = v; return v != "" })
+	return out, ok
+}
+
+// exists reports whether the path leads to anything but null.
+func (s *source) exists(path string) bool {
+	if s.texts(path, func(string) bool { return true }) {
+		return true
+	}
+	_, found := s.values(path, func(v any) bool {
+		_, text := asText(v)
+		return v != nil && !text
+	})
+	return found
+}
+
+func asText(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
 		return v, true
@@ -40,36 +89,37 @@ func (s source) text(path string) (string, bool) {
 	return "", false
 }
 
-// exists reports whether the path leads to anything but null.
-func (s source) exists(path string) bool {
-	if _, ok := s.text(path); ok {
-		return true
+// walk calls visit for every value at a path of names joined by points, until it
+// returns true. A name that holds points itself is tried before the walk, and an
+// array is gone through.
+func walk(v any, path string, visit func(any) bool) bool {
+	if members, ok := v.([]any); ok {
+		for _, m := range members {
+			if walk(m, path, visit) {
+				return true
+			}
+		}
+		return false
 	}
-	v, ok := lookup(s.root, path)
-	return ok && v != nil
-}
-
-// lookup walks a path of names joined by points. A name that holds points itself
-// wins over the walk.
-func lookup(root any, path string) (any, bool) {
-	m, ok := root.(map[string]any)
+	if path == "" {
+		return visit(v)
+	}
+	m, ok := v.(map[string]any)
 	if !ok {
-		return nil, false
+		return false
 	}
-	if v, ok := m[path]; ok {
-		return v, true
+	if c, ok := m[path]; ok && walk(c, "", visit) {
+		return true
 	}
 	for i := 0; i < len(path); i++ {
 		if path[i] != '.' {
 			continue
 		}
-		if child, ok := m[path[:i]]; ok {
-			if v, ok := lookup(child, path[i+1:]); ok {
-				return v, true
-			}
+		if c, ok := m[path[:i]]; ok && walk(c, path[i+1:], visit) {
+			return true
 		}
 	}
-	return nil, false
+	return false
 }
 
 // named lists the named groups of a match.
@@ -85,7 +135,7 @@ func named(re *regexp.Regexp, found []string) []part {
 
 // condition is one test of a case.
 type condition struct {
-	field    string
+	fields   []string
 	equals   []string
 	prefix   []string
 	suffix   []string
@@ -95,13 +145,13 @@ type condition struct {
 	not      bool
 }
 
-// holds reports whether every condition of the case holds, and the parts that
-// their expressions named.
-func (k *kase) holds(src source) ([]part, bool) {
+// holdAll reports whether every condition holds, and the parts that their
+// expressions named.
+func holdAll(when []condition, src *source) ([]part, bool) {
 	var parts []part
-	for i := range k.when {
-		p, ok := k.when[i].holds(src)
-		if ok == k.when[i].not {
+	for i := range when {
+		p, ok := when[i].holds(src)
+		if ok == when[i].not {
 			return nil, false
 		}
 		parts = append(parts, p...)
@@ -109,14 +159,28 @@ func (k *kase) holds(src source) ([]part, bool) {
 	return parts, true
 }
 
-func (c *condition) holds(src source) ([]part, bool) {
-	if c.exists != nil {
-		return nil, src.exists(c.field) == *c.exists
+// holds reports whether the test holds for one text of one of the fields.
+func (c *condition) holds(src *source) ([]part, bool) {
+	for _, f := range c.fields {
+		if c.exists != nil {
+			if src.exists(f) {
+				return nil, *c.exists
+			}
+			continue
+		}
+		var parts []part
+		if src.texts(f, func(v string) bool {
+			var ok bool
+			parts, ok = c.test(v)
+			return ok
+		}) {
+			return parts, true
+		}
 	}
-	v, ok := src.text(c.field)
-	if !ok {
-		return nil, false
-	}
+	return nil, c.exists != nil && !*c.exists
+}
+
+func (c *condition) test(v string) ([]part, bool) {
 	if c.regex != nil {
 		found := c.regex.FindStringSubmatch(v)
 		if found == nil {

@@ -82,6 +82,13 @@ type App struct {
 
 	people map[[sha256.Size]byte]string // digest of a credential -> person
 
+	// reloading is held while rules are read and swapped in, and while a leader
+	// takes its session up, so that no engine is left with older rules. It is
+	// taken before mu.
+	reloading sync.Mutex
+	stamp     string // of the rule files, as the watch saw them last
+	tried     string // digest of the rule files that were applied or refused last
+
 	mu    sync.Mutex
 	rules *rules.Set
 	// ruleFaults are the faults for which documents are left out of rules.
@@ -211,9 +218,8 @@ func (a *App) Run(ctx context.Context) error {
 	start(0, middle, "own keys", a.knowOwnKeys)
 	start(0, middle, "clock offsets", a.keepClockOffsets)
 	start(0, middle, "strays", a.reportStrays)
-	if a.events != nil {
-		start(0, middle, "posted events", a.events.Run)
-	}
+	start(0, middle, "rule files", a.watchRules)
+	start(0, middle, "posted events", a.takeEvents)
 
 	a.log.Info("running", "version", a.opts.Version, "url", a.URL())
 	if err := a.consume(inner); err != nil && inner.Err() == nil {

@@ -83,25 +83,31 @@ func (a *App) buildStore() (err error) {
 // disabled ones. A document with a fault is left out and named in the
 // diagnostics; the error is about reading files.
 func LoadRules(cfg config.RulesConfig) (*rules.Set, []rules.Diagnostic, error) {
-	var files []rules.File
-	if cfg.Builtin {
-		files = append(files, library.Files()...)
-	}
 	own, _, err := ReadRuleFiles(cfg.Paths)
 	if err != nil {
 		return nil, nil, err
 	}
-	set, diags := rules.Load(append(files, own...), rules.Options{Layout: rules.LayoutEvent, Placeholders: cfg.Placeholders, Disable: cfg.Disable})
+	set, diags := compileRules(cfg, own)
 	return set, diags, nil
 }
 
+func compileRules(cfg config.RulesConfig, own []rules.File) (*rules.Set, []rules.Diagnostic) {
+	var files []rules.File
+	if cfg.Builtin {
+		files = append(files, library.Files()...)
+	}
+	return rules.Load(append(files, own...), rules.Options{Layout: rules.LayoutEvent, Placeholders: cfg.Placeholders, Disable: cfg.Disable})
+}
+
 func (a *App) buildRules() error {
-	set, diags, err := LoadRules(a.cfg.Rules)
+	a.stamp = stampRules(a.cfg.Rules.Paths) // before they are read: an edit in between is seen
+	own, _, err := ReadRuleFiles(a.cfg.Rules.Paths)
 	if err != nil {
 		return operator("rules", err)
 	}
+	set, diags := compileRules(a.cfg.Rules, own)
 	a.reportRules(diags)
-	a.rules = set
+	a.rules, a.tried = set, digestRules(own, nil)
 	return nil
 }
 
@@ -124,9 +130,9 @@ func (a *App) newDecoder() (*ingest.Decoder, error) {
 	if err != nil {
 		return nil, operator("ingest.fingerprint_key", err)
 	}
-	mappings, err := fs.Sub(configs.Mappings, "mappings")
+	mappings, err := openMappings(a.cfg.Ingest.Mappings)
 	if err != nil {
-		return nil, operator("ingest", err)
+		return nil, operator("ingest.mappings", err)
 	}
 	d, err := ingest.NewDecoder(a.cfg.Ingest.Config, ingest.DecoderDeps{Redactor: a.redactor, Mappings: mappings, FingerprintKey: key, Metrics: a.opts.Metrics})
 	return d, operator("ingest", err)

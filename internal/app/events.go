@@ -24,6 +24,14 @@ func (a *App) buildEvents() error {
 	return nil
 }
 
+// takeEvents keeps the door open until ctx ends.
+func (a *App) takeEvents(ctx context.Context) error {
+	if a.events == nil {
+		return nil
+	}
+	return a.events.Run(ctx)
+}
+
 // producing writes posted events to Kafka.
 type producing struct{ client *kafka.Client }
 

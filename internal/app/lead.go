@@ -13,6 +13,7 @@ import (
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
+	"github.com/keysentry/keysentry/rules"
 )
 
 // session is one leadership: an engine whose windows belong to it, and the
@@ -21,6 +22,7 @@ type session struct {
 	epoch    int64
 	engine   *detect.Engine
 	pipeline *ingest.Pipeline
+	rules    *rules.Set // that the engine was made with
 	clocks   *clocks
 	ctx      context.Context // ends with the leadership
 	end      context.CancelFunc
@@ -166,22 +168,36 @@ func (a *App) lead(ctx context.Context, as kafka.Assignment) (s *session, resume
 		a.journal.StepDown() // nobody works for this leadership
 		return nil, false, err
 	}
-	a.mu.Lock()
-	a.session = s
-	a.mu.Unlock()
+	if err := a.takeUp(s); err != nil {
+		a.journal.StepDown()
+		return nil, false, err
+	}
 	a.manager.Lead(s.ctx, epoch)
 	a.runner.Lead(s.ctx, epoch)
 	a.log.Info("leading", "epoch", epoch, "generation", as.Generation)
 	return s, false, nil
 }
 
-func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
-	s := &session{epoch: epoch, clocks: &clocks{}}
+// takeUp makes s the session that this member works in, on the newest rules: they
+// may have been reloaded while it was made.
+func (a *App) takeUp(s *session) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	if set := a.ruleSet(); set != s.rules {
+		if err := s.engine.SwapRules(set); err != nil {
+			return operator("rules", err)
+		}
+	}
 	a.mu.Lock()
-	set := a.rules
+	a.session = s
 	a.mu.Unlock()
+	return nil
+}
+
+func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
+	s := &session{epoch: epoch, clocks: &clocks{}, rules: a.ruleSet()}
 	var err error
-	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: set, Clocks: s.clocks, Imported: a.imported, Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
+	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: s.rules, Clocks: s.clocks, Imported: a.imported, Stored: a.stored(), Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
 	if err != nil {
 		return nil, operator("detect", err)
 	}

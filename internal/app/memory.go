@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 
 // Bounds of what is remembered of the journal for a new engine.
 const (
-	maxEpisodes = 50_000
-	probeLife   = 10 * time.Minute
+	maxEpisodes      = 50_000
+	maxGroupEpisodes = 16 // of one rule and group
+	probeLife        = 10 * time.Minute
 )
 
 // journalMemory is what the journal says that a new engine has to know before its first
@@ -22,10 +24,10 @@ const (
 // leader, and the last run of each posture check.
 type journalMemory struct {
 	mu       sync.Mutex
-	findings map[string]finding.Finding // by rule and group: the last episode
-	slots    map[string]string          // finding id -> key of findings
+	findings map[string]finding.Finding // by id
+	groups   map[string][]string        // by rule and group: ids, oldest first
 	episodes map[string]journal.Episode // by finding id
-	order    []string                   // keys of findings, oldest first
+	order    []string                   // ids, oldest first; some may be gone
 	keys     []journal.KeyChange
 	probes   []journal.Probe
 	leader   journal.TookOver
@@ -33,7 +35,7 @@ type journalMemory struct {
 }
 
 func newMemory() *journalMemory {
-	return &journalMemory{findings: map[string]finding.Finding{}, slots: map[string]string{}, episodes: map[string]journal.Episode{},
+	return &journalMemory{findings: map[string]finding.Finding{}, groups: map[string][]string{}, episodes: map[string]journal.Episode{},
 		posture: map[string]journal.PostureRun{}}
 }
 
@@ -53,7 +55,7 @@ func (a *App) remember(r journal.Record) {
 	case journal.KindEpisode:
 		var e journal.Episode
 		if unmarshal(a, r, &e) {
-			if _, known := m.slots[e.FindingID]; known {
+			if m.has(e.FindingID) {
 				m.episodes[e.FindingID] = e
 			}
 		}
@@ -85,27 +87,47 @@ func unmarshal(a *App, r journal.Record, into any) bool {
 	return true
 }
 
-// keepFinding keeps the last episode of each rule and group; evidence is dropped,
-// because the incident has it.
+// keepFinding keeps the last episodes of each rule and group; evidence is dropped,
+// because the incident has it. More than one, since findings may have been
+// journaled beyond the position from which detection goes on, and partitions that
+// are behind bring earlier ones later.
 func (m *journalMemory) keepFinding(f finding.Finding) {
+	if _, known := m.findings[f.ID]; known {
+		return
+	}
 	key := finding.MakeID(f.RuleID, f.Group, 0)
 	f.Evidence, f.Series, f.Facts = nil, finding.Series{}, nil
-	old, known := m.findings[key]
-	if known {
-		delete(m.slots, old.ID)
-		delete(m.episodes, old.ID)
-	} else {
-		m.order = append(m.order, key)
+	m.findings[f.ID] = f
+	m.order = append(m.order, f.ID)
+	if m.groups[key] = append(m.groups[key], f.ID); len(m.groups[key]) > maxGroupEpisodes {
+		m.forget(m.groups[key][0])
 	}
-	m.findings[key], m.slots[f.ID] = f, key
-	for len(m.order) > maxEpisodes {
-		oldest := m.order[0]
+	for len(m.findings) > maxEpisodes {
+		m.forget(m.order[0])
 		m.order = m.order[1:]
-		id := m.findings[oldest].ID
-		delete(m.findings, oldest)
-		delete(m.slots, id)
-		delete(m.episodes, id)
 	}
+	if len(m.order) > 2*maxEpisodes {
+		m.order = slices.DeleteFunc(m.order, func(id string) bool { return !m.has(id) })
+	}
+}
+
+func (m *journalMemory) has(id string) bool {
+	_, ok := m.findings[id]
+	return ok
+}
+
+// forget drops an episode, the first of its group, if it is there.
+func (m *journalMemory) forget(id string) {
+	f, ok := m.findings[id]
+	if !ok {
+		return
+	}
+	key := finding.MakeID(f.RuleID, f.Group, 0)
+	if m.groups[key] = m.groups[key][1:]; len(m.groups[key]) == 0 {
+		delete(m.groups, key)
+	}
+	delete(m.findings, id)
+	delete(m.episodes, id)
 }
 
 func (m *journalMemory) keepProbe(p journal.Probe, now event.Instant) {
@@ -123,8 +145,10 @@ func (m *journalMemory) brief(e *detect.Engine) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	findings := make([]finding.Finding, 0, len(m.findings))
-	for _, key := range m.order {
-		findings = append(findings, m.findings[key])
+	for _, id := range m.order {
+		if f, ok := m.findings[id]; ok {
+			findings = append(findings, f)
+		}
 	}
 	episodes := make([]journal.Episode, 0, len(m.episodes))
 	for _, ep := range m.episodes {

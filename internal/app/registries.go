@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
+	"github.com/keysentry/keysentry/store"
 )
 
 // engineState is the name under which the registries of detection are kept: the
@@ -53,6 +55,28 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 		e.LoadSnapshot(snap)
 	}
 	return nil
+}
+
+// stored reads what windows are filled from.
+func (a *App) stored() *stored.Reader {
+	return &stored.Reader{Store: Events{a.store}, MaxLateness: a.cfg.Ingest.MaxLateness, QueryBytes: fillQueryBytes,
+		AskTimeout: a.cfg.Ingest.FillTimeout * 2 / 5}
+}
+
+// fillQueryBytes bounds the predicates of one query: the server refuses a statement
+// above its max_query_size.
+const fillQueryBytes = 100_000
+
+// Events gives the store the shape that readers of events ask for.
+type Events struct{ *store.Client }
+
+// Query implements stored.Querier.
+func (s Events) Query(ctx context.Context, sql string, params map[string]string) (stored.Rows, error) {
+	rows, err := s.Client.Query(ctx, sql, params)
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
 }
 
 // keepRegistries keeps the registries of the live engine, now and then and at

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +103,8 @@ func TestReload(t *testing.T) {
 	for _, c := range bodies[journal.ConfigChange](t, r.journal(), journal.KindConfig) {
 		results = append(results, c.Result)
 	}
-	if strings.Join(results, " ") != "applied refused" {
+	// The watch of the files may have been first, and each call is told.
+	if results = slices.Compact(results); strings.Join(results, " ") != "applied refused" {
 		t.Errorf("the journal tells of reloads that were %q, want applied and refused", results)
 	}
 }

@@ -11,7 +11,9 @@ import (
 )
 
 // ReadRuleFiles reads the named rule files, and those of the named folders and
-// of the folders inside them, sorted by path. Tests of rules are kept apart.
+// of the folders inside them, sorted by path. Tests of rules are kept apart, and
+// names that begin with a dot are passed over: editors lock and save under such
+// names, and Kubernetes keeps the versions of a mounted folder there.
 func ReadRuleFiles(paths []string) (files, tests []rules.File, err error) {
 	add := func(path string) error {
 		data, err := os.ReadFile(path)
@@ -38,10 +40,12 @@ func ReadRuleFiles(paths []string) (files, tests []rules.File, err error) {
 			continue
 		}
 		err = filepath.WalkDir(p, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
+			switch {
+			case err != nil:
 				return err
-			}
-			if ext := filepath.Ext(path); ext != ".yml" && ext != ".yaml" {
+			case skipped(p, path, d):
+				return skip(d)
+			case d.IsDir() || !isRuleFile(path):
 				return nil
 			}
 			return add(path)
@@ -51,4 +55,22 @@ func ReadRuleFiles(paths []string) (files, tests []rules.File, err error) {
 		}
 	}
 	return files, tests, nil
+}
+
+// skipped reports whether something inside the folder root is passed over.
+func skipped(root, path string, d fs.DirEntry) bool {
+	return path != root && strings.HasPrefix(d.Name(), ".")
+}
+
+// skip passes over a folder with all that is in it, or a file.
+func skip(d fs.DirEntry) error {
+	if d.IsDir() {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+func isRuleFile(path string) bool {
+	ext := filepath.Ext(path)
+	return ext == ".yml" || ext == ".yaml"
 }

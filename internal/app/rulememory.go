@@ -9,11 +9,10 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/detect"
-	"github.com/keysentry/keysentry/detect/backtest"
 	"github.com/keysentry/keysentry/detect/memory"
+	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
-	"github.com/keysentry/keysentry/store"
 )
 
 // Rules of type first_seen and rate_anomaly know more than a replay could tell
@@ -95,7 +94,7 @@ var errNotWhole = errors.New("its past is not read off the stored events yet")
 // history a rule of which not all is kept gets what the stored events tell, which
 // may take a while.
 func (a *App) loadRuleMemory(ctx context.Context, e *detect.Engine, history bool) error {
-	learning := e.Learning()
+	learning := e.Forgetful()
 	if len(learning) == 0 {
 		return nil
 	}
@@ -130,42 +129,30 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 		}
 		return nil
 	}
-	whole, err := a.store.MemoryIsWhole(ctx, c.ID, c.Hash)
+	whole, err := a.store.MemoryIsWhole(ctx, c.ID, c.Logic)
 	switch {
 	case err != nil:
 		return 0, err
 	case whole:
-		return a.store.ReadMemory(ctx, c.ID, c.Hash, now.Add(-reach), load)
+		return a.store.ReadMemory(ctx, c.ID, c.Logic, now.Add(-reach), load)
 	case !history:
 		return 0, errNotWhole
 	}
-	err = backtest.History(ctx, Events{a.store}, set, c, now.Add(-reach), now, func(pieces []memory.Piece) error {
+	err = a.stored().Remembered(ctx, set, c, now.Add(-reach), now, func(pieces []memory.Piece) error {
 		n += len(pieces)
 		if err := a.store.WriteMemory(ctx, pieces); err != nil {
 			return err
 		}
 		return load(pieces)
 	})
-	if errors.Is(err, backtest.ErrNoHistory) {
+	if errors.Is(err, stored.ErrNoHistory) {
 		a.log.Info("a rule begins without memory", "rule", c.ID, "reason", err)
 		err = nil
 	}
 	if err != nil {
 		return n, err
 	}
-	return n, a.store.MarkMemory(ctx, c.ID, c.Hash, now)
-}
-
-// Events gives the store the shape that a backtest asks for.
-type Events struct{ *store.Client }
-
-// Query implements backtest.Querier.
-func (s Events) Query(ctx context.Context, sql string, params map[string]string) (backtest.Rows, error) {
-	rows, err := s.Client.Query(ctx, sql, params)
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
+	return n, a.store.MarkMemory(ctx, c.ID, c.Logic, now)
 }
 
 // keptPositions are the detected positions that the control topic holds for this

@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/keysentry/keysentry/alert/journal"
 	kafkajournal "github.com/keysentry/keysentry/alert/journal/kafka"
-	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
-	"github.com/keysentry/keysentry/ingest/mapping"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/redact"
 	"github.com/keysentry/keysentry/internal/secret"
@@ -25,51 +22,6 @@ import (
 const toolTimeout = time.Minute
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-// RecordDecoder returns a function that turns one record of a named mapping, or
-// one canonical record, into events, and whether a record is a line of text.
-// Effective time is the record's own.
-func RecordDecoder(name string) (decode func(raw []byte) ([]event.Event, error), text bool, err error) {
-	topic := ingest.TopicConfig{Name: "input", Origin: event.OriginBackend, Observed: ingest.ObservedProducer, Lifecycle: true,
-		Mapping: name, Network: "input", Year: time.Now().Year()}
-	mappings, err := fs.Sub(configs.Mappings, "mappings")
-	if err != nil {
-		return nil, false, err
-	}
-	if name == "canonical" {
-		topic.Mapping = ""
-	} else {
-		m, err := mapping.Load(mappings, name)
-		if err != nil {
-			return nil, false, err
-		}
-		text = m.Text()
-	}
-	cfg := ingest.DefaultConfig()
-	cfg.Topics = []ingest.TopicConfig{topic}
-	dec, err := ingest.NewDecoder(cfg, ingest.DecoderDeps{Redactor: redact.New(), Mappings: mappings, FingerprintKey: secret.New("rules eval")})
-	if err != nil {
-		return nil, false, err
-	}
-	p := event.Partition{Topic: topic.Name}
-	offset := int64(0)
-	clock := ingest.NewClock(1)
-	// A file has no clock that would be ahead of ours: syslog lines of December lie
-	// in the future until then, since they have no year.
-	now := event.At(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
-	return func(raw []byte) ([]event.Event, error) {
-		f := &ingest.Fetched{Records: []ingest.Record{{Offset: offset, Time: now, Value: raw}}, Next: offset + 1}
-		b, err := dec.Decode(p, f, offset, clock, now)
-		if err != nil {
-			return nil, err
-		}
-		offset++
-		if len(b.Rejects) > 0 {
-			return nil, fmt.Errorf("%s: %s", b.Rejects[0].Reason, b.Rejects[0].Detail)
-		}
-		return b.Events, nil
-	}, text, nil
-}
 
 // kafkaOf connects to the Kafka of a configuration.
 func kafkaOf(cfg *config.Config) (*kafka.Client, error) {

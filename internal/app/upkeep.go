@@ -5,15 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/alert"
-	"github.com/keysentry/keysentry/alert/journal"
-	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/console"
-	"github.com/keysentry/keysentry/rules"
 )
 
 // startTimeout bounds the first words with the broker and with Slack.
@@ -141,75 +139,15 @@ func (a *App) whileLeading(ctx context.Context, f func(context.Context) error) e
 	return nil
 }
 
-// Reload reads the rules again and swaps them in when they are sound; it keeps
-// the running set and says why otherwise. Either way the journal has it.
-func (a *App) Reload(ctx context.Context) error {
-	set, diags, err := LoadRules(a.cfg.Rules)
-	change := journal.ConfigChange{What: "rules", Result: "applied"}
-	if err == nil {
-		err = a.newFaults(diags)
-	}
-	if err == nil {
-		err = a.swap(set)
-	}
-	if err != nil {
-		change.Result, change.Detail = "refused", err.Error()
-		a.log.Error("reload refused; the running rules stay", "error", err)
-	} else {
-		a.reportRules(diags)
-		change.Detail = fmt.Sprintf("%d rules, %d correlations", len(set.Rules), len(set.Correlations))
-		a.log.Info("rules reloaded", "rules", len(set.Rules), "correlations", len(set.Correlations))
-	}
-	if _, leading := a.journal.Leading(); leading {
-		if _, jerr := a.journal.Append(ctx, journal.Entry{Kind: journal.KindConfig, Time: event.At(a.opts.Now()), Body: change}); jerr != nil {
-			return errors.Join(err, jerr)
-		}
-	}
-	return err
-}
+// maxListed bounds the names that a status lists.
+const maxListed = 5
 
-// newFaults is the first fault that the running rules do not have, and how many
-// more there are. What was left out already may stay out; but a document that ran
-// until now must not be lost to a slip of the pen.
-func (a *App) newFaults(diags []rules.Diagnostic) error {
-	a.mu.Lock()
-	known := a.ruleFaults
-	a.mu.Unlock()
-	first, n := "", 0
-	for _, d := range diags {
-		if d.Severity != rules.Error || known[faultKey(d)] {
-			continue
-		}
-		if n++; n == 1 {
-			first = d.String()
-		}
+// listed names the first few.
+func listed(names []string) string {
+	if n := len(names) - maxListed; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], ", "), n)
 	}
-	switch n {
-	case 0:
-		return nil
-	case 1:
-		return fmt.Errorf("rules: %s", first)
-	}
-	return fmt.Errorf("rules: %s; and %d more", first, n-1)
-}
-
-// faultKey is the same for a fault that has moved within its file.
-func faultKey(d rules.Diagnostic) string {
-	return fmt.Sprint(d.File, "\x00", d.Code, "\x00", d.Message)
-}
-
-// swap gives the live engine the new rules first: when it refuses them, nothing
-// has changed.
-func (a *App) swap(set *rules.Set) error {
-	if e := a.engine(); e != nil {
-		if err := e.SwapRules(set); err != nil {
-			return err
-		}
-	}
-	a.mu.Lock()
-	a.rules = set
-	a.mu.Unlock()
-	return nil
+	return strings.Join(names, ", ")
 }
 
 // status is what the console and readyz say.
@@ -245,6 +183,9 @@ func (a *App) status() console.Status {
 				st.Ready = false
 				st.Parts["detection"] = "filling windows"
 			}
+		}
+		if learning := s.engine.Learning(); len(learning) > 0 {
+			st.Parts["rules"] = fmt.Sprintf("%d learning, because events of before the start are missing: %s", len(learning), listed(learning))
 		}
 	}
 	return st

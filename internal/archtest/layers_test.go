@@ -10,8 +10,8 @@ var layers = []struct {
 	{"1 values", []string{"detect/finding", "detect/season", "internal/redact"}},
 	{"1b journal", []string{"alert/journal"}},
 	{"1c incidents", []string{"alert/incident"}},
-	{"2 language", []string{"rules", "detect/offset", "detect/memory", "internal/simulate", "internal/kafkawire", "ingest/mapping"}},
-	{"2b windows", []string{"detect/correlate", "rules/library"}},
+	{"2 language", []string{"rules", "detect/offset", "detect/memory", "internal/simulate", "internal/kafkawire", "ingest/mapping", "ingest/cloudevents"}},
+	{"2b windows", []string{"detect/correlate", "detect/stored", "rules/library"}},
 	{"3 domain", []string{"ingest", "detect", "detect/posture", "alert", "alert/playbook"}},
 	{"4 adapters", []string{
 		"ingest/kafka", "ingest/http", "store", "alert/slack", "alert/journal/kafka", "alert/playbook/action/encfile", "alert/playbook/action/simulated",
@@ -23,7 +23,7 @@ var layers = []struct {
 	{"6 composition", []string{"internal/app"}},
 	{"6b stage", []string{"internal/stage"}},
 	{"6c test doubles", []string{"internal/stage/stagetest"}},
-	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench"}},
+	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench", "internal/peerbench"}},
 	{"8 command", []string{"cmd/keysentry"}},
 	{"tests", []string{"internal/archtest"}},
 }

@@ -83,7 +83,8 @@ func (c IngestConfig) Validate() []error {
 type RulesConfig struct {
 	// Builtin runs the shipped rules.
 	Builtin bool `yaml:"builtin"`
-	// Paths are files and folders of further rules, read again on SIGHUP.
+	// Paths are files and folders of further rules, read again when they change and
+	// on SIGHUP. Names that begin with a dot are passed over.
 	Paths []string `yaml:"paths,omitempty"`
 	// Disable lists ids or names of rules that do not run.
 	Disable      []string            `yaml:"disable,omitempty"`

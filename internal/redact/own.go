@@ -62,6 +62,24 @@ func (o *ownKeys) find(s string, i, j int) string {
 	return o.inside(s[i:j])
 }
 
+// recognise makes a masked value a hit of an own key when it holds one: a key is
+// most likely to stand behind its own name.
+func (o *ownKeys) recognise(s string, sp *span) {
+	for i := sp.from; i < sp.to; i++ {
+		start := i
+		for i < sp.to && class[s[i]]&run != 0 {
+			i++
+		}
+		if i-start < minRun {
+			continue
+		}
+		if id := o.find(s, start, i); id != "" {
+			sp.kind, sp.keyID = OwnKey, id
+			return
+		}
+	}
+}
+
 // maxWindows bounds how many places of one run are tried; each costs an HMAC.
 const maxWindows = 256
 

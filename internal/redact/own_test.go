@@ -20,6 +20,9 @@ func TestOwnKeyGluedToOtherCharacters(t *testing.T) {
 		"behind a letter":    "x" + key,
 		"before letters":     key + "abc",
 		"behind a backslash": `{"a":"\n` + key + `"}`,
+		"behind its name":    "/x?server_key=" + key,
+		"in a named quote":   `{"x-server-key": "` + key + `"}`,
+		"in a header":        "X-Server-Key: " + key + ", next",
 		"in a long run":      strings.Repeat("a", 200) + key + strings.Repeat("b", 50),
 	} {
 		t.Run(name, func(t *testing.T) {

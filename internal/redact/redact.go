@@ -14,6 +14,7 @@
 package redact
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,7 +105,7 @@ func (r *Redactor) Event(e *event.Event) []Hit {
 		}
 	}
 	if i := strings.IndexAny(e.Endpoint, "?#"); i >= 0 {
-		e.Endpoint = e.Endpoint[:i]
+		e.Endpoint = cmp.Or(e.Endpoint[:i], "/") // a query alone is asked of the root
 	}
 	e.Redacted = e.Redacted || len(hits) > 0
 	return hits

@@ -132,6 +132,19 @@ func TestEvent(t *testing.T) {
 	}
 }
 
+// TestEndpointIsNeverLost: an endpoint that is all query stays an endpoint, which
+// types of event require.
+func TestEndpointIsNeverLost(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"?a=b": "/", "#f": "/", "/?a=b": "/", "/x#f": "/x", "": ""} {
+		var e event.Event
+		e.SetString(event.FieldEndpoint, in)
+		if redact.New().Event(&e); e.Endpoint != want {
+			t.Errorf("%q became %q, want %q", in, e.Endpoint, want)
+		}
+	}
+}
+
 func TestCleanEventIsUntouched(t *testing.T) {
 	t.Parallel()
 	e := clean()

@@ -63,6 +63,7 @@ func (r *Redactor) scan(s string, m mode, spans []span) []span {
 		if c&run == 0 {
 			if c&mark != 0 && m != modeName {
 				if sp := named(s, i, m); sp.to > 0 {
+					own.recognise(s, &sp)
 					spans = append(spans, sp)
 					i = sp.to
 					continue

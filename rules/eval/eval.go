@@ -35,6 +35,9 @@ type Options struct {
 	// TimeField holds the time of a raw record: RFC 3339, or seconds or
 	// milliseconds since 1970. Empty means "time".
 	TimeField string
+	// Standalone makes single rules fire as they do in the daemon, beside their
+	// matches. It needs Decode, because their groups are fields of events.
+	Standalone bool
 	// Lateness is the allowed lateness.
 	Lateness time.Duration
 	// LogSource restricts the rules; empty applies all.
@@ -80,22 +83,14 @@ func Run(ctx context.Context, opt Options, in io.Reader, out io.Writer) (Stats, 
 	if err != nil {
 		return Stats{}, err
 	}
-	var s interface{ next() ([]byte, error) } = newSplitter(in)
-	if opt.Lines {
-		s = newLineSplitter(in)
-	}
+	step := r.step(in)
 	for {
 		if err := ctx.Err(); err != nil {
 			return r.stats, err
 		}
-		raw, err := s.next()
-		if err == io.EOF {
+		if err := step(); err == io.EOF {
 			break
-		}
-		if err != nil {
-			return r.stats, fmt.Errorf("record %d: %w", r.stats.Events, err)
-		}
-		if err := r.record(raw); err != nil {
+		} else if err != nil {
 			return r.stats, fmt.Errorf("record %d: %w", r.stats.Events, err)
 		}
 	}
@@ -148,7 +143,7 @@ func newRun(opt Options, out io.Writer) (*run, error) {
 		return nil, errors.New("no rule could be loaded")
 	}
 	cfg := correlate.DefaultConfig()
-	cfg.Standalone, cfg.Lateness = false, opt.Lateness
+	cfg.Standalone, cfg.Lateness = opt.Standalone && opt.Decode != nil, opt.Lateness
 	r.set, r.corr = set, correlate.New(set, cfg)
 	for _, err := range r.corr.Problems() {
 		r.stats.Errors++
@@ -161,23 +156,61 @@ func newRun(opt Options, out io.Writer) (*run, error) {
 	return r, nil
 }
 
-// record evaluates one input record.
-func (r *run) record(raw []byte) error {
-	idx := r.stats.Events
-	if r.opt.Decode == nil {
+// step is the function that reads and evaluates the next record of in.
+func (r *run) step(in io.Reader) func() error {
+	if r.opt.Lines {
+		s := newLineSplitter(in)
+		return func() error {
+			raw, err := s.next()
+			if err != nil {
+				return err
+			}
+			return r.decoded(raw)
+		}
+	}
+	s := newSplitter(in)
+	return func() error {
+		// Most inputs have a record per line. The matcher, which reads all of it
+		// anyway, says whether that is so; else the splitter has to find the end.
+		if r.opt.Decode == nil {
+			if line, ok := s.line(); ok {
+				if hits, err := r.m.MatchJSON(line, r.hits[:0]); err == nil {
+					s.taken(line)
+					return r.matched(hits)
+				}
+				s.noLines = true
+			}
+		}
+		raw, err := s.next()
+		switch {
+		case err != nil:
+			return err
+		case r.opt.Decode != nil:
+			return r.decoded(raw)
+		}
 		hits, err := r.m.MatchJSON(raw, r.hits[:0])
 		if err != nil {
 			return err
 		}
-		r.hits = hits
-		text, _ := r.m.Text(r.time)
-		ts, ok := ParseTime(text)
-		if err := r.judge(correlate.Input{Matched: hits, Values: r.m, TS: ts, Ref: event.Ref{Offset: idx}}, ok); err != nil {
-			return err
-		}
-		r.stats.Events++
-		return nil
+		return r.matched(hits)
 	}
+}
+
+// matched takes in the record that the matcher read last.
+func (r *run) matched(hits []int32) error {
+	r.hits = hits
+	text, _ := r.m.Text(r.time)
+	ts, ok := ParseTime(text)
+	if err := r.judge(correlate.Input{Matched: hits, Values: r.m, TS: ts, Ref: event.Ref{Offset: r.stats.Events}}, ok); err != nil {
+		return err
+	}
+	r.stats.Events++
+	return nil
+}
+
+// decoded evaluates the events of one input record.
+func (r *run) decoded(raw []byte) error {
+	idx := r.stats.Events
 	events, err := r.opt.Decode(raw)
 	if err != nil {
 		if r.stats.Undecoded++; r.stats.Reason == "" {
@@ -201,10 +234,7 @@ func (r *run) record(raw []byte) error {
 
 // judge writes the matches of a record and correlates it.
 func (r *run) judge(in correlate.Input, hasTime bool) error {
-	when := ""
-	if hasTime {
-		when = in.TS.Time().Format(time.RFC3339Nano)
-	} else {
+	if !hasTime {
 		r.stats.NoTime++
 	}
 	for _, h := range in.Matched {
@@ -213,6 +243,10 @@ func (r *run) judge(in correlate.Input, hasTime bool) error {
 			continue
 		}
 		r.stats.Matches++
+		when := ""
+		if hasTime {
+			when = in.TS.Time().Format(time.RFC3339Nano)
+		}
 		if err := r.write("match", &rule.Meta, Line{Time: when, Group: map[string]string{}, Events: []int64{in.Ref.Offset}, Value: 1}); err != nil {
 			return err
 		}
@@ -258,8 +292,8 @@ func (r *run) write(kind string, m *rules.Meta, l Line) error {
 // T, and a missing zone means UTC), or a number of seconds since 1970, from 1e11
 // on of milliseconds.
 func ParseTime(s string) (event.Instant, bool) {
-	if s == "" {
-		return 0, false
+	if len(s) >= len("2006-01-02") && s[4] == '-' && s[7] == '-' { // no number has this form
+		return parseDate(s)
 	}
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		switch {
@@ -279,6 +313,13 @@ func ParseTime(s string) (event.Instant, bool) {
 		}
 		whole, frac := math.Modf(f)
 		return event.Instant(int64(whole)*int64(time.Second) + int64(math.Round(frac*1e6))*1000), true
+	}
+	return 0, false
+}
+
+func parseDate(s string) (event.Instant, bool) {
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return event.At(t), true
 	}
 	s = strings.Replace(s, " ", "T", 1)
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -158,6 +159,58 @@ func TestParseTime(t *testing.T) {
 		got, ok := ParseTime(in)
 		if got.String() != want || ok != (want != "-") {
 			t.Errorf("%q: got %s, %t, want %s", in, got, ok, want)
+		}
+	}
+}
+
+// TestRunForms: one record per line, several, or one over several lines are read
+// alike.
+func TestRunForms(t *testing.T) {
+	t.Parallel()
+	files := []rules.File{{Name: "r.yml", Data: []byte(spike)}}
+	long := `{"user":"root","x":"` + strings.Repeat("long ", 1<<17) + `"}` // longer than the buffer
+	for name, c := range map[string]struct {
+		in   string
+		want []int64 // records that match
+	}{
+		"lines":                 {"{\"user\":\"root\"}\n{}\r\n\n {\"user\":\"root\"} \n", []int64{0, 2}},
+		"no end of line":        {"{}\n{\"user\":\"root\"}", []int64{1}},
+		"two on a line":         {"{}\n{\"user\":\"root\"}{} {\"user\":\"root\"}\n{\"user\":\"root\"}\n", []int64{1, 3, 4}},
+		"one over several":      {"{}\n{\n\"user\":\n\"root\"\n}\n{\"user\":\"root\"}\n", []int64{1, 2}},
+		"an array":              {"[{\"user\":\"root\"},\n{\"user\":\"root\"}\n]\n{\"user\":\"root\"}\n", []int64{0, 1, 2}},
+		"longer than memory":    {"{}\n" + long + "\n{}\n" + long, []int64{1, 3}},
+		"all on one, in memory": {strings.Repeat(`{"user":"guest"}`, 1000) + `{"user":"root"}`, []int64{1000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, in := range []io.Reader{strings.NewReader(c.in), iotest.HalfReader(strings.NewReader(c.in)), iotest.DataErrReader(strings.NewReader(c.in))} {
+				var out bytes.Buffer
+				if _, err := Run(context.Background(), Options{Rules: files}, in, &out); err != nil {
+					t.Fatal(err)
+				}
+				var got []int64
+				for dec := json.NewDecoder(&out); dec.More(); {
+					var l Line
+					if err := dec.Decode(&l); err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, l.Events...)
+				}
+				if d := cmp.Diff(c.want, got); d != "" {
+					t.Error(d)
+				}
+			}
+		})
+	}
+}
+
+func TestRunReadFails(t *testing.T) {
+	t.Parallel()
+	files := []rules.File{{Name: "r.yml", Data: []byte(spike)}}
+	for _, in := range []string{"", "{}\n", "{}\n{", "[{},", strings.Repeat(" ", 1000)} {
+		broken := io.MultiReader(strings.NewReader(in), iotest.ErrReader(errors.New("pulled")))
+		if _, err := Run(context.Background(), Options{Rules: files}, broken, io.Discard); err == nil || !strings.HasSuffix(err.Error(), ": pulled") {
+			t.Errorf("%q: got %v", in, err)
 		}
 	}
 }

@@ -21,9 +21,11 @@ var (
 type splitter struct {
 	r    io.Reader
 	buf  []byte
-	pos  int // start of what is not handed out yet
-	eof  bool
-	list bool // inside an array
+	pos  int   // start of what is not handed out yet
+	err  error // that ended the reading
+	list bool  // inside an array
+	// noLines: a line was found that is not one object, so lines are no use here.
+	noLines bool
 }
 
 func newSplitter(r io.Reader) *splitter { return &splitter{r: r, buf: make([]byte, 0, 1<<18)} }
@@ -69,6 +71,27 @@ func (s *splitter) next() ([]byte, error) {
 	}
 }
 
+// line is the next line, if it looks like an object and can be had without more
+// memory. It is looked at only: taken goes past it, next starts over at it.
+func (s *splitter) line() ([]byte, bool) {
+	if s.noLines || s.start() != nil || s.list {
+		return nil, false // next says what is wrong
+	}
+	for seen := 0; ; {
+		rest := s.buf[s.pos:]
+		if i := bytes.IndexByte(rest[seen:], '\n'); i >= 0 {
+			return rest[:seen+i], true
+		}
+		if seen = len(rest); seen == cap(s.buf) || s.fill() != nil {
+			s.noLines = true
+			return s.buf[s.pos:], s.err == io.EOF
+		}
+	}
+}
+
+// taken goes past the line.
+func (s *splitter) taken(line []byte) { s.pos += len(line) }
+
 // start moves to the opening brace of the next object.
 func (s *splitter) start() error {
 	for {
@@ -94,8 +117,8 @@ func (s *splitter) start() error {
 
 // fill reads more, after moving what is left to the front.
 func (s *splitter) fill() error {
-	if s.eof {
-		return io.EOF
+	if s.err != nil {
+		return s.err
 	}
 	left := copy(s.buf, s.buf[s.pos:])
 	s.buf, s.pos = s.buf[:left], 0
@@ -106,12 +129,9 @@ func (s *splitter) fill() error {
 		s.buf = append(s.buf, make([]byte, left)...)[:left]
 	}
 	n, err := s.r.Read(s.buf[left:cap(s.buf)])
-	s.buf = s.buf[:left+n]
-	if err == io.EOF {
-		s.eof = true
-		if n > 0 {
-			return nil
-		}
+	s.buf, s.err = s.buf[:left+n], err
+	if n > 0 {
+		return nil
 	}
 	return err
 }

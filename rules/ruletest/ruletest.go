@@ -5,6 +5,7 @@ package ruletest
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -224,6 +226,9 @@ func (r *runner) checkMatches() []string {
 		if w.Events != nil && !slices.Equal(got, w.Events) {
 			out = append(out, fmt.Sprintf("%s matched events %v, want %v", w.Rule, got, w.Events))
 		}
+		if w.Events == nil && w.Count == nil && len(got) == 0 {
+			out = append(out, w.Rule+" matched nothing")
+		}
 		if w.Count != nil && len(got) != *w.Count {
 			out = append(out, fmt.Sprintf("%s matched %d times, want %d", w.Rule, len(got), *w.Count))
 		}
@@ -244,14 +249,18 @@ func (r *runner) checkFindings() []string {
 	for _, w := range r.c.Expect.Findings {
 		i := slices.IndexFunc(left, w.fits)
 		if i < 0 {
-			out = append(out, "no finding "+w.String())
+			fault := "no finding " + w.String()
+			if slices.ContainsFunc(r.set.Rules, func(x *rules.Rule) bool { return x.Inner && label(&x.Meta) == w.Rule }) {
+				fault += ": a correlation counts the rule, so that it fires only with generate: true"
+			}
+			out = append(out, fault)
 			continue
 		}
 		left = slices.Delete(left, i, i+1)
 	}
 	for i := range left {
 		f := &left[i]
-		out = append(out, fmt.Sprintf("unexpected finding of %s at %s, group %v, value %v", label(f.Meta()), f.Fired.Sub(epoch), f.Group, f.Value))
+		out = append(out, fmt.Sprintf("unexpected finding of %s at %s%s, value %v", label(f.Meta()), f.Fired.Sub(epoch), groupOf(f.Group), f.Value))
 	}
 	return out
 }
@@ -273,13 +282,26 @@ func (w *wantFinding) fits(f correlate.Firing) bool {
 	return true
 }
 
+// groupOf writes a group for people.
+func groupOf(pairs []finding.Pair) string {
+	s := ""
+	for _, p := range pairs {
+		s += fmt.Sprintf(", %s=%s", p.Field, p.Value)
+	}
+	return s
+}
+
 func (w *wantFinding) String() string {
 	s := "of " + w.Rule
 	if w.At != nil {
 		s += " at " + time.Duration(*w.At).String()
 	}
 	if w.Group != nil {
-		s += fmt.Sprintf(", group %v", w.Group)
+		var pairs []finding.Pair
+		for _, k := range slices.Sorted(maps.Keys(w.Group)) {
+			pairs = append(pairs, finding.Pair{Field: k, Value: w.Group[k]})
+		}
+		s += groupOf(pairs)
 	}
 	if w.Value != nil {
 		s += fmt.Sprintf(", value %v", *w.Value)

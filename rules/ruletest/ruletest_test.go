@@ -99,6 +99,7 @@ func TestSuiteFaults(t *testing.T) {
 		"unknown field": {"tests: [{name: x, events: [{type: heartbeat, usr: 1}]}]", `events have no field "usr"`},
 		"no type":       {"tests: [{name: x, events: [{user_id: 1}]}]", "the type is missing"},
 		"bad time":      {"tests: [{name: x, events: [{at: soon, type: heartbeat}]}]", "at: time: invalid duration"},
+		"no match":      {"tests: [{name: x, events: [{type: heartbeat}], expect: {matches: [{rule: t}]}}]", "t matched nothing"},
 		"bad address":   {"tests: [{name: x, events: [{type: heartbeat, source_ip: no}]}]", "source_ip: ParseAddr"},
 	} {
 		t.Run(name, func(t *testing.T) {
