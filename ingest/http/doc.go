@@ -19,5 +19,6 @@
 // same id if the producer gave one.
 //
 // Every member of a group serves the path, leader or not, since it only produces.
-// The handler keeps nothing between requests and needs no closing.
+// Nothing is kept between requests. Run lets requests under way finish when it is
+// told to stop.
 package httpingest

@@ -25,7 +25,7 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, kind byte) {
 		form := format(kind) % (formatCloudParts + 1)
 		before := bytes.Clone(body)
-		records, refused := recordsOf(form, body, http.Header{"Ce-Id": {"1"}}, 1<<10)
+		records, refused := recordsOf(form, body, http.Header{"Ce-Id": {"1"}}, &source{maxEvent: 1 << 10, keyed: true})
 		if !bytes.Equal(before, body) {
 			t.Fatal("the body changed")
 		}

@@ -30,7 +30,7 @@ type Record struct {
 
 // The errors of a Producer that are more than "try again".
 var (
-	ErrNotSent  = errors.New("no record was sent")
+	ErrNotSent  = errors.New("nothing was written")
 	ErrTooLarge = errors.New("larger than Kafka takes")
 )
 
@@ -58,6 +58,11 @@ type Handler struct {
 	now      func() time.Time
 	log      *slog.Logger
 	m        *handlerMetrics
+	// closing is closed when Run is told to stop: from then on nobody enters. What is
+	// being produced goes on until open ends.
+	closing chan struct{}
+	open    context.Context
+	shut    context.CancelFunc
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -81,7 +86,36 @@ func New(cfg Config, d Deps) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{sources: sources, producer: d.Producer, now: d.Now, log: d.Log, m: newHandlerMetrics(metrics.OrNew(d.Metrics))}, nil
+	h := &Handler{sources: sources, producer: d.Producer, now: d.Now, log: d.Log, m: newHandlerMetrics(metrics.OrNew(d.Metrics)),
+		closing: make(chan struct{})}
+	h.open, h.shut = context.WithCancel(context.Background())
+	return h, nil
+}
+
+// stopGrace is how long requests under way may go on at the end, and how long it
+// may take them to notice that they may not.
+const stopGrace = time.Second
+
+// Run keeps the door open until ctx ends. Then nobody enters; who is in has a
+// moment for Kafka to acknowledge, so that an ordinary stop leaves no producer in
+// doubt. It is run once.
+func (h *Handler) Run(ctx context.Context) error {
+	<-ctx.Done()
+	close(h.closing)
+	defer h.shut()
+	defer time.AfterFunc(stopGrace, h.shut).Stop()
+	end := time.NewTimer(2 * stopGrace)
+	defer end.Stop()
+	for _, s := range h.sources {
+		for range slots { // whoever holds all of them is alone
+			select {
+			case s.slots <- struct{}{}:
+			case <-end.C: // a slow client; the port cuts it off
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
 // ServeHTTP answers one request; see the package comment for what it promises.
@@ -107,16 +141,16 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, s *source) *ans
 	if refused := s.exhausted(h.now()); refused != nil {
 		return refused
 	}
-	release, ok := s.enter(r.Context())
+	release, ok := s.enter(r.Context(), h.closing)
 	if !ok {
-		return refuse(http.StatusServiceUnavailable, "too many requests of this source are under way; nothing was accepted, send it again later").retryAfter(slotWait)
+		return refuse(http.StatusServiceUnavailable, "too many requests of this source are under way, or the daemon stops; nothing was accepted, send it again later").retryAfter(slotWait)
 	}
 	defer release()
 	body, refused := readBody(w, r, s.maxBody)
 	if refused != nil {
 		return refused
 	}
-	records, refused := recordsOf(f, body, r.Header, s.maxEvent)
+	records, refused := recordsOf(f, body, r.Header, s)
 	if refused != nil {
 		return refused
 	}
@@ -132,6 +166,7 @@ func (h *Handler) produce(ctx context.Context, s *source, records []Record) *ans
 	}
 	bounded, cancel := context.WithTimeout(ctx, produceTimeout)
 	defer cancel()
+	defer context.AfterFunc(h.open, cancel)()
 	begin := time.Now()
 	err := h.producer.Produce(bounded, s.topic, records)
 	h.m.produce.Observe(time.Since(begin).Seconds())
@@ -140,7 +175,7 @@ func (h *Handler) produce(ctx context.Context, s *source, records []Record) *ans
 		return &answer{status: http.StatusAccepted, body: Accepted{len(records)}}
 	}
 	level := slog.LevelWarn
-	if ctx.Err() != nil { // the client went away, or the daemon stops
+	if ctx.Err() != nil || h.open.Err() != nil { // the client went away, or the daemon stops
 		level = slog.LevelInfo
 	}
 	h.log.Log(ctx, level, "posted events were not accepted: Kafka did not acknowledge them", "source", s.name, "topic", s.topic, "events", len(records), "error", err)

@@ -345,6 +345,22 @@ func TestTheTokenChoosesTheTopic(t *testing.T) {
 	}
 }
 
+// TestForeignFormatsHaveNoKey: what they call host may be anything.
+func TestForeignFormatsHaveNoKey(t *testing.T) {
+	t.Parallel()
+	b := &broker{}
+	h, err := New(Config{Sources: []SourceConfig{{Name: "a", Token: secret.Ref{Env: "A"}, Topic: "t"}}},
+		Deps{Producer: b, Topics: []ingest.TopicConfig{{Name: "t", Mapping: "cloudtrail"}}, Getenv: func(string) string { return gatewayToken }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := `{"host":"h","a":"` + strings.Repeat("a", event.DefaultMaxBytes) + `"}` // foreign records may be larger
+	w := (&rig{Handler: h}).post(t.Context(), large)
+	if diff := cmp.Diff([]string{"=" + large}, b.lines("t")); diff != "" || w.Code != http.StatusAccepted {
+		t.Errorf("got %d; records (-want +got):\n%s", w.Code, diff)
+	}
+}
+
 // TestFaultsAreNamedByPlace: which event, which byte, which line.
 func TestFaultsAreNamedByPlace(t *testing.T) {
 	t.Parallel()
@@ -569,6 +585,66 @@ func TestRequestsWaitForASlot(t *testing.T) {
 	})
 }
 
+// TestTheDoorShuts: at the end nobody enters, who is in may finish for a moment, and
+// Run waits for them, but not for ever.
+func TestTheDoorShuts(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		acknowledged time.Duration // after the stop
+		body         io.Reader
+		want         int
+		took         time.Duration // of Run's end
+	}{
+		"nobody is in":   {took: 0},
+		"a quick one":    {500 * time.Millisecond, strings.NewReader(`{}`), 202, 500 * time.Millisecond},
+		"a silent Kafka": {time.Hour, strings.NewReader(`{}`), 503, stopGrace},
+		"a slow client":  {time.Hour, slowReader{}, 400, 2 * stopGrace},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, nil)
+			r.broker.hold = make(chan struct{})
+			ctx, stop := context.WithCancel(t.Context())
+			ran := make(chan error, 1)
+			go func() { ran <- r.Run(ctx) }()
+			under := make(chan int, 1)
+			if tc.body != nil {
+				go func() {
+					req := httptest.NewRequestWithContext(context.Background(), http.MethodPost, Path, tc.body)
+					req.Header = http.Header{"Content-Type": {typeJSON}, "Authorization": {"Bearer " + gatewayToken}}
+					w := httptest.NewRecorder()
+					r.ServeHTTP(w, req)
+					under <- w.Code
+				}()
+			}
+			synctest.Wait()
+			begin := time.Now()
+			stop()
+			time.AfterFunc(tc.acknowledged, func() { close(r.broker.hold) })
+			synctest.Wait()
+			if w := r.post(context.Background(), `{}`); w.Code != 503 || time.Since(begin) != 0 || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s: one that came late got %d after %v", name, w.Code, time.Since(begin))
+			}
+			if err := <-ran; err != nil || time.Since(begin) != tc.took {
+				t.Errorf("%s: Run ended after %v with %v, want %v", name, time.Since(begin), err, tc.took)
+			}
+			if tc.body == nil {
+				return
+			}
+			if code := <-under; code != tc.want {
+				t.Errorf("%s: the one under way got %d, want %d", name, code, tc.want)
+			}
+		})
+	}
+}
+
+// slowReader is a body that does not come for a minute, and then breaks off.
+type slowReader struct{}
+
+func (slowReader) Read([]byte) (int, error) {
+	time.Sleep(time.Minute)
+	return 0, io.ErrUnexpectedEOF
+}
+
 func TestTheRateOfASource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -583,7 +659,7 @@ func TestTheRateOfASource(t *testing.T) {
 		}
 		step("more than ever", 21, 413, "")
 		step("most of the burst", 15, 202, "")
-		step("more than is left", 9, 429, "2")
+		step("more than is left", 8, 429, "2") // 1.5 s, not earlier
 		step("a refusal spends nothing", 5, 202, "")
 		step("nothing is left", 1, 429, "1")
 		time.Sleep(4 * time.Second)

@@ -33,19 +33,21 @@ type source struct {
 	maxBody int
 	// maxEvent bounds one event as the topic does.
 	maxEvent int
-	slots    chan struct{}
-	limit    *rate.Limiter // nil: no bound
+	// keyed says that the topic holds canonical events, whose host is known.
+	keyed bool
+	slots chan struct{}
+	limit *rate.Limiter // nil: no bound
 }
 
 // newSources resolves the tokens; topics are those that the daemon reads.
 func newSources(cfg Config, topics []ingest.TopicConfig, getenv func(string) string) ([]*source, error) {
-	limits := map[string]int{}
+	known := map[string]ingest.TopicConfig{}
 	for _, t := range topics {
-		limits[t.Name] = t.MessageBytes()
+		known[t.Name] = t
 	}
 	out := make([]*source, len(cfg.Sources))
 	for i, c := range cfg.Sources {
-		limit, ok := limits[c.Topic]
+		topic, ok := known[c.Topic]
 		if !ok {
 			return nil, fmt.Errorf("sources[%d].topic: %q is none of ingest.topics", i, c.Topic)
 		}
@@ -56,8 +58,8 @@ func newSources(cfg Config, topics []ingest.TopicConfig, getenv func(string) str
 		if err != nil {
 			return nil, fmt.Errorf("sources[%d].token: %w", i, err)
 		}
-		s := &source{name: c.Name, topic: c.Topic, digest: sha256.Sum256([]byte(token.Reveal())), maxBody: c.MaxBody, maxEvent: limit,
-			slots: make(chan struct{}, slots)}
+		s := &source{name: c.Name, topic: c.Topic, digest: sha256.Sum256([]byte(token.Reveal())), maxBody: c.MaxBody,
+			maxEvent: topic.MessageBytes(), keyed: topic.Mapping == "", slots: make(chan struct{}, slots)}
 		if s.maxBody == 0 {
 			s.maxBody = defaultMaxBody
 		}
@@ -107,14 +109,20 @@ func authenticate(sources []*source, h http.Header) *source {
 	return found
 }
 
-// enter waits for a slot. release gives it back.
-func (s *source) enter(ctx context.Context) (release func(), ok bool) {
+// enter waits for a slot, until closing. release gives it back.
+func (s *source) enter(ctx context.Context, closing <-chan struct{}) (release func(), ok bool) {
+	select {
+	case <-closing:
+		return nil, false
+	default:
+	}
 	timer := time.NewTimer(slotWait)
 	defer timer.Stop()
 	select {
 	case s.slots <- struct{}{}:
 		return func() { <-s.slots }, true
 	case <-timer.C:
+	case <-closing:
 	case <-ctx.Done():
 	}
 	return nil, false

@@ -152,7 +152,7 @@ func firstInvalid(text []byte) int {
 }
 
 // recordsOf makes the records of a body: all of them, or a refusal.
-func recordsOf(f format, body []byte, h http.Header, maxEvent int) ([]Record, *answer) {
+func recordsOf(f format, body []byte, h http.Header, s *source) ([]Record, *answer) {
 	headers, refused := f.headers(h)
 	if refused != nil {
 		return nil, refused
@@ -165,6 +165,7 @@ func recordsOf(f format, body []byte, h http.Header, maxEvent int) ([]Record, *a
 	case err != nil:
 		return nil, refuse(http.StatusRequestEntityTooLarge, "a request holds at most %d events", maxEvents)
 	}
+	maxEvent := s.maxEvent
 	if f != formatJSON && f != formatLines {
 		maxEvent = max(maxEvent, minEnvelope)
 	}
@@ -179,7 +180,10 @@ func recordsOf(f format, body []byte, h http.Header, maxEvent int) ([]Record, *a
 			}
 			continue
 		}
-		records[i] = Record{Key: keyOf(p.text), Value: p.text, Headers: headers}
+		records[i] = Record{Value: p.text, Headers: headers}
+		if s.keyed {
+			records[i].Key = keyOf(p.text)
+		}
 	}
 	if bad > 0 {
 		return nil, malformed(body, bad, faults)
@@ -216,10 +220,11 @@ func (h *hostText) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// keyOf is the key of an event's record: its host, so that the events of one host
-// stay in one partition and in order, where its clock is estimated. The host is
-// that of a canonical event, alone or as the data of a CloudEvent. Without one
-// there is no key, and the record may go to any partition.
+// keyOf is the key of a canonical event's record: its host, so that the events of
+// one host stay in one partition and in order, where its clock is estimated. The
+// event may be the data of a CloudEvent. Without a host there is no key, and the
+// record may go to any partition; so it is for foreign formats, where only the
+// mapping knows which member is the host.
 func keyOf(text []byte) []byte {
 	var v struct {
 		Host hostText `json:"host"`

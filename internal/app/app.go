@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/ingest"
+	httpingest "github.com/keysentry/keysentry/ingest/http"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/console"
@@ -72,8 +72,8 @@ type App struct {
 	posture  *posture.Runner
 	console  *console.Server
 	proposer *proposer
-	slack    *slack.Slack // nil when Slack is not configured
-	events   http.Handler // takes events over HTTP; nil when nobody may post any
+	slack    *slack.Slack        // nil when Slack is not configured
+	events   *httpingest.Handler // nil when nobody may post events
 	memory   *journalMemory
 
 	targets map[string]playbook.Target
@@ -219,6 +219,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(0, middle, "clock offsets", a.keepClockOffsets)
 	start(0, middle, "strays", a.reportStrays)
 	start(0, middle, "rule files", a.watchRules)
+	start(0, middle, "posted events", a.takeEvents)
 
 	a.log.Info("running", "version", a.opts.Version, "url", a.URL())
 	if err := a.consume(inner); err != nil && inner.Err() == nil {

@@ -287,12 +287,15 @@ func (a *App) buildPosture() (err error) {
 }
 
 func (a *App) buildConsole() (err error) {
-	var clicks http.Handler
+	var clicks, events http.Handler // nil inside too when there is none
 	if a.slack != nil {
 		clicks = a.slack
 	}
+	if a.events != nil {
+		events = a.events
+	}
 	a.console, err = console.New(a.cfg.HTTP, console.Deps{
-		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks, Events: a.events,
+		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks, Events: events,
 		Scorecard: func(ctx context.Context) (posture.Scorecard, error) { return a.posture.Scorecard(ctx), nil },
 		Metrics:   a.opts.Metrics, Logger: a.log,
 	})

@@ -14,14 +14,22 @@ func (a *App) buildEvents() error {
 	if len(a.cfg.Ingest.HTTP.Sources) == 0 {
 		return nil
 	}
-	h, err := httpingest.New(a.cfg.Ingest.HTTP, httpingest.Deps{
+	var err error
+	a.events, err = httpingest.New(a.cfg.Ingest.HTTP, httpingest.Deps{
 		Producer: producing{a.kafka}, Topics: a.cfg.Ingest.Topics, Getenv: a.opts.Getenv, Log: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {
 		return &OperatorError{fmt.Errorf("ingest.http.%w", err)}
 	}
-	a.events = h
 	return nil
+}
+
+// takeEvents keeps the door open until ctx ends.
+func (a *App) takeEvents(ctx context.Context) error {
+	if a.events == nil {
+		return nil
+	}
+	return a.events.Run(ctx)
 }
 
 // producing writes posted events to Kafka.

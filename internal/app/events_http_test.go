@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -32,29 +31,33 @@ type answered struct {
 	retry    string
 }
 
-// post sends lines to a member, as a producer does.
-func (d *daemon) post(token, lines string) (a answered) {
+// post sends lines to a member, as a producer does; headers come in pairs.
+func (d *daemon) post(token, lines string, headers ...string) answered {
 	d.t.Helper()
-	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.app.URL()+httpingest.Path, strings.NewReader(lines))
+	a, err := d.tryPost(token, lines, headers...)
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	return a
+}
+
+func (d *daemon) tryPost(token, lines string, headers ...string) (a answered, err error) {
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.app.URL()+httpingest.Path, strings.NewReader(lines))
+	if err != nil {
+		return a, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/x-ndjson")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		d.t.Fatal(err)
+		return a, err
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &a); err != nil {
-		d.t.Fatalf("%s: %v", text, err)
-	}
 	a.status, a.retry = res.StatusCode, res.Header.Get("Retry-After")
-	return a
+	return a, json.NewDecoder(res.Body).Decode(&a)
 }
 
 // hostLines are n events of some hosts in turn, the first with the given number.
@@ -99,6 +102,26 @@ func TestEventsOverHTTP(t *testing.T) {
 		t.Error("all hosts are in one partition")
 	}
 
+	// CloudEvents, whose consumer takes from the envelope what the event leaves out.
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	inside := `{"network":"n1","host":"web-1","endpoint":"/x"}`
+	envelope := func(id string) string {
+		return fmt.Sprintf(`{"specversion":"1.0","id":"cloud-%s","source":"/s","type":"request.allowed","time":%q,"data":%s}`, id, now, inside)
+	}
+	for _, posted := range []answered{
+		leader.post(sourceToken, envelope("a"), "Content-Type", "application/cloudevents+json"),
+		leader.post(sourceToken, "["+envelope("b")+","+envelope("c")+"]", "Content-Type", "application/cloudevents-batch+json"),
+		leader.post(sourceToken, inside, "Content-Type", "application/json", "ce-specversion", "1.0", "ce-id", "cloud%2Dd", "ce-source", "/s", "ce-type", "request.allowed", "ce-time", now),
+	} {
+		if posted.status != http.StatusAccepted {
+			t.Errorf("a CloudEvent got %+v", posted)
+		}
+	}
+	r.stored(topic, 604)
+	if got := r.number("SELECT arrayStringConcat(arraySort(groupArray(id)), ' ') FROM events FINAL WHERE id LIKE 'cloud-%' AND host = 'web-1'", nil); got != "cloud-a cloud-b cloud-c cloud-d" {
+		t.Errorf("of the CloudEvents %q are stored", got)
+	}
+
 	for name, tc := range map[string]struct {
 		token, lines string
 		want         int
@@ -137,7 +160,7 @@ func TestEventsOverHTTP(t *testing.T) {
 	if a = leader.post(sourceToken, hostLines(3000, 100, 20)); a.status != http.StatusAccepted {
 		t.Fatalf("with Kafka again: got %+v", a)
 	}
-	r.stored(topic, 700)
+	r.stored(topic, 704)
 	if got := r.number("SELECT countIf(id LIKE 'posted-1___' OR id LIKE 'posted-2___') FROM events FINAL", nil); got != "0" {
 		t.Errorf("%s events that were refused are stored", got)
 	}

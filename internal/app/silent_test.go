@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -10,8 +11,10 @@ import (
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
+	httpingest "github.com/keysentry/keysentry/ingest/http"
 	"github.com/keysentry/keysentry/internal/devstack"
 	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
+	"github.com/keysentry/keysentry/internal/secret"
 )
 
 // TestStopWhileKafkaIsSilent: a broker that takes requests and answers none must
@@ -27,6 +30,8 @@ func TestStopWhileKafkaIsSilent(t *testing.T) {
 	t.Cleanup(end)
 
 	r := newRig(t, f.Addr(), devstacktest.ClickHouse(t), ingest.TopicConfig{Name: topic, Origin: event.OriginGateway})
+	r.env["SOURCE"] = sourceToken
+	r.cfg.Ingest.HTTP.Sources = []httpingest.SourceConfig{{Name: "web", Token: secret.Ref{Env: "SOURCE"}, Topic: topic}}
 	d := r.start("only", nil)
 	d.leads()
 	produce(t, f.Addr(), topic, refusals(guesser, 40)...)
@@ -36,6 +41,14 @@ func TestStopWhileKafkaIsSilent(t *testing.T) {
 		<-silence
 		return nil, nil, false
 	})
+	posted := make(chan answered, 1)
+	go func() {
+		a, err := d.tryPost(sourceToken, hostLines(0, 1, 1))
+		if err != nil {
+			t.Error(err)
+		}
+		posted <- a
+	}()
 	time.Sleep(1500 * time.Millisecond) // requests of every kind are under way
 	began := time.Now()
 	d.stop()
@@ -43,6 +56,10 @@ func TestStopWhileKafkaIsSilent(t *testing.T) {
 	// with ClickHouse silent too, the first one takes four seconds more.
 	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("the stop took %v, want a margin to the ten seconds", took)
+	}
+	// Who posted events is told that Kafka did not take them.
+	if a := <-posted; a.status != http.StatusServiceUnavailable {
+		t.Errorf("posted events got %+v", a)
 	}
 	end()
 }

@@ -99,5 +99,5 @@ const (
 	maxBody      = 1 << 20
 	readTimeout  = 10 * time.Second
 	writeTimeout = 30 * time.Second
-	stopTimeout  = 5 * time.Second
+	stopTimeout  = 2 * time.Second // what the rest of a stop leaves of its ten seconds
 )
