@@ -32,8 +32,8 @@ type backtestFlags struct {
 func rulesBacktestCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "backtest --from TIME [--to TIME]", Short: "Run rules over stored events", Args: noArgs,
 		Long: `Run rules over the events that ClickHouse holds and say what they would have
-found: matches, findings, findings per day, groups. ClickHouse evaluates the
-predicates, the daemon's correlator judges the rows that match, with the windows
+found: matches, findings, findings per day, groups, and how many of those that
+people gave a verdict on were false alarms. ClickHouse evaluates the predicates, the daemon's correlator judges the rows that match, with the windows
 and the lateness of the configuration.
 
 A TIME is RFC 3339, a date, or a duration before now (36h). Without --rules the
@@ -226,7 +226,7 @@ func printBacktest(std stdio, format string, rep *backtest.Report) error {
 }
 
 func backtestTable(w io.Writer, rep *backtest.Report) {
-	fmt.Fprintln(w, "SEVERITY\tTYPE\tMATCHES\tFINDINGS\tPER DAY\tGROUPS\tNS/EVENT\tTITLE")
+	fmt.Fprintln(w, "SEVERITY\tTYPE\tMATCHES\tFINDINGS\tPER DAY\tGROUPS\tFALSE\tNS/EVENT\tTITLE")
 	for _, r := range rep.Rules {
 		notes := ""
 		if r.Inner {
@@ -242,6 +242,10 @@ func backtestTable(w io.Writer, rep *backtest.Report) {
 		if r.NanosPer > 0 {
 			cost = fmt.Sprintf("%.0f", r.NanosPer)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%g\t%d\t%s\t%s%s\n", r.Severity, r.Type, r.Matches, r.Findings, r.PerDay, r.Groups, cost, r.Title, notes)
+		falsely := "-"
+		if r.FalseShare != nil {
+			falsely = fmt.Sprintf("%.0f%%", 100**r.FalseShare)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%g\t%d\t%s\t%s\t%s%s\n", r.Severity, r.Type, r.Matches, r.Findings, r.PerDay, r.Groups, falsely, cost, r.Title, notes)
 	}
 }

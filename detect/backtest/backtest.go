@@ -114,6 +114,7 @@ type run struct {
 	early   *stored.Queries // of the rules that remember, for what lies before the windows
 	windows event.Instant
 	covered coverage
+	judged  judged
 	corr    *correlate.Correlator
 	matcher *rules.Matcher
 
@@ -139,6 +140,7 @@ type episode struct {
 type tally struct {
 	findings uint64
 	groups   map[string]struct{}
+	verdicts Verdicts
 }
 
 // Run judges the stored events of the range.
@@ -169,6 +171,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Report, error) {
 	}
 	var err error
 	if r.covered, err = r.coverageOf(ctx); err != nil {
+		return nil, err
+	}
+	if r.judged, err = r.verdicts(ctx); err != nil {
 		return nil, err
 	}
 	for at := r.from; at < cfg.To; {
@@ -328,6 +333,7 @@ func (r *run) settle(ep *episode) {
 	}
 	t.findings++
 	t.groups[fmt.Sprintf("%q", ep.Group)] = struct{}{}
+	t.verdicts.count(r.judged.on(&ep.Finding))
 	if r.deps.Finding != nil {
 		r.deps.Finding(ep.Finding)
 	}

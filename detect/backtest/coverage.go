@@ -35,6 +35,9 @@ FROM v_coverage WHERE hour >= toDateTime(%d, 'UTC') AND hour < toDateTime(%d, 'U
 		if err != nil {
 			return nil, err
 		}
+		if len(vals) != 4 {
+			return nil, fmt.Errorf("a row of coverage has %d columns, want 4", len(vals))
+		}
 		network, _ := vals[0].(string)
 		second, _ := vals[1].(int64)
 		var s share

@@ -40,10 +40,14 @@ type RuleReport struct {
 	Findings uint64  `json:"findings"`
 	PerDay   float64 `json:"findings_per_day"`
 	Groups   int     `json:"groups"` // that findings were about
-	NanosPer float64 `json:"server_ns_per_event,omitempty"`
-	meta     *rules.Meta
-	rule     *rules.Rule
-	inputs   []rules.Input
+	// Verdicts are those that people gave on incidents about the same at the same
+	// time; FalseShare is the share of false ones among them, nil without any.
+	Verdicts   Verdicts `json:"verdicts"`
+	FalseShare *float64 `json:"false_alarm_rate,omitempty"`
+	NanosPer   float64  `json:"server_ns_per_event,omitempty"`
+	meta       *rules.Meta
+	rule       *rules.Rule
+	inputs     []rules.Input
 }
 
 // Dropped counts what the correlator left out, each for one rule.
@@ -76,6 +80,7 @@ func (r *run) report() *Report {
 		row.ID, row.Title, row.Severity, row.Shadow = row.meta.ID, row.meta.Title, row.meta.Severity.String(), row.meta.Shadow
 		if t := r.tally[row.meta]; t != nil {
 			row.Findings, row.Groups, row.PerDay = t.findings, len(t.groups), perDay(t.findings, days)
+			row.Verdicts, row.FalseShare = t.verdicts, t.verdicts.falseShare()
 		}
 	}
 	for _, d := range r.plan.Faults {
