@@ -33,8 +33,9 @@ func rulesBacktestCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "backtest --from TIME [--to TIME]", Short: "Run rules over stored events", Args: noArgs,
 		Long: `Run rules over the events that ClickHouse holds and say what they would have
 found: matches, findings, findings per day, groups, and how many of those that
-people gave a verdict on were false alarms. ClickHouse evaluates the predicates, the daemon's correlator judges the rows that match, with the windows
-and the lateness of the configuration.
+people gave a verdict on were false alarms. ClickHouse evaluates the predicates,
+the daemon's correlator judges the rows that match, with the windows and the
+lateness of the configuration.
 
 A TIME is RFC 3339, a date, or a duration before now (36h). Without --rules the
 rules of the configuration run. Exits 1 when a rule could not be judged.`}
