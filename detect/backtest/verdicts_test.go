@@ -72,7 +72,7 @@ func TestVerdicts(t *testing.T) {
 	n := judge(t, q, 0, past("f0", "burst", "u0", 0), "false")
 	n = judge(t, q, n, past("f1", "another rule", "u1", time.Hour), "true")
 	n = judge(t, q, n, past("f2", "burst", "u2", -time.Hour), "false") // at another time
-	judge(t, q, n, past("f3", "burst", "u3", 3*time.Hour), "")     // nobody said anything
+	judge(t, q, n, past("f3", "burst", "u3", 3*time.Hour), "")         // nobody said anything
 
 	rep, _ := run(t, q, load(t, brute), func(c *backtest.Config) { c.From, c.To = start.Add(-time.Minute), start.Add(5*time.Hour) })
 	for _, r := range rep.Rules {

@@ -29,6 +29,8 @@ type Correlator struct {
 	watermark event.Instant
 	cursor    event.Instant // the ts that is being judged
 	began     event.Instant // the earliest ts that arrived
+	latest    event.Instant // the latest one
+	ending    bool          // the input is over: time passes, and nothing more can come
 	noted     bool          // a record became evidence in this call of Observe
 	dirty     []news        // what TakeMemory has to tell
 	wait      waiting
@@ -148,7 +150,7 @@ func (c *Correlator) Noted() bool { return c.noted }
 // Observe takes one record in and appends what fires at once.
 func (c *Correlator) Observe(in Input, dst []Firing) []Firing {
 	c.out, c.noted = dst, false
-	c.began = min(c.began, in.TS)
+	c.began, c.latest = min(c.began, in.TS), max(c.latest, in.TS)
 	if in.Silent {
 		c.newestSilent = max(c.newestSilent, in.TS)
 	} else {
@@ -418,6 +420,7 @@ func (c *Correlator) Advance(watermark event.Instant, dst []Firing) []Firing {
 		return dst
 	}
 	c.out = dst
+	c.ending = watermark == math.MaxInt64
 	c.run(watermark)
 	c.watermark = watermark
 	c.settleSilent()

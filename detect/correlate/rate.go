@@ -61,9 +61,14 @@ func (c *Correlator) beginRate(g *group, w *rateWindow, o *obs) {
 	}
 }
 
-// expireRate ends a minute of a group that is watched for too few events.
+// expireRate ends a minute of a group that is watched for too few events. The end
+// of the input is not silence.
 func (c *Correlator) expireRate(g *group, w *rateWindow, due event.Instant) {
 	s := g.s
+	if c.ending && due > c.latest {
+		c.end(g)
+		return
+	}
 	if ep := g.ep; ep != nil && !ep.closed && ep.last+s.span <= due {
 		c.end(g)
 	}

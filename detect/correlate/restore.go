@@ -49,7 +49,7 @@ func (c *Correlator) Migrate(old *Correlator) {
 	c.parts, c.partOf, c.lastPart = old.parts, old.partOf, old.lastPart
 	c.resumed = old.resumed
 	c.seed, c.updates, c.stats = old.seed, old.updates, old.stats
-	c.began = old.began
+	c.began, c.latest = old.began, old.latest
 	c.hash.SetSeed(c.seed)
 	c.stats.Groups, c.stats.Bytes = 0, 0
 
