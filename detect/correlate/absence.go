@@ -13,7 +13,8 @@ import (
 //	                that reaches its end fires. What lies in a window that fired
 //	                belongs to it.
 //
-// B at the very time of A counts, and so does a record that is both.
+// B at the very time of A counts. A record that is both is the B of others, never
+// its own.
 
 // Bits of an observation's mask.
 const (
@@ -21,35 +22,58 @@ const (
 	maskB = 1 << 1
 )
 
-// absentWindow is absence with order: before. The latest B is enough, as times
+// absentWindow is absence with order: before. The latest B's are enough, as times
 // are judged in order; behind a late A lies a B that nobody remembers, and it
 // fires nothing then.
 type absentWindow struct {
-	a, b event.Instant // the latest of each
-	n    int           // A's at a
+	a, b       event.Instant // the latest of each
+	before     event.Instant // the latest B before b
+	nA, nB     int           // A's at a that are no B, B's at b
+	bothAtOnce int           // A's at a that are B too
 }
 
 func (w *absentWindow) arrive(*spec, *obs, event.Instant) bool { return false }
 func (w *absentWindow) newest(*spec) float64                   { return 0 }
 
 func (w *absentWindow) add(_ *spec, o *obs) {
-	if o.mask&maskB != 0 {
-		w.b = max(w.b, o.ts)
+	isA, isB := o.mask&maskA != 0, o.mask&maskB != 0
+	if isB {
+		switch {
+		case o.ts > w.b:
+			w.before, w.b, w.nB = w.b, o.ts, 1
+		case o.ts == w.b:
+			w.nB++
+		default:
+			w.before = max(w.before, o.ts)
+		}
 	}
-	switch {
-	case o.mask&maskA == 0 || o.ts < w.a:
-	case o.ts > w.a:
-		w.a, w.n = o.ts, 1
-	default:
-		w.n++
+	if !isA || o.ts < w.a {
+		return
+	}
+	if o.ts > w.a {
+		w.a, w.nA, w.bothAtOnce = o.ts, 0, 0
+	}
+	if isB {
+		w.bothAtOnce++
+	} else {
+		w.nA++
 	}
 }
 
 func (w *absentWindow) judge(s *spec, t event.Instant) (float64, bool) {
-	return float64(w.n), w.a == t && w.b < t-s.span
+	from := t - s.span
+	switch {
+	case w.a != t:
+		return 0, false
+	case w.b < from:
+		return float64(w.nA), w.nA > 0
+	case w.b == t && w.nB == 1 && w.bothAtOnce == 1 && w.before < from:
+		return 1, true // the only B is A itself
+	}
+	return 0, false
 }
 
-func (w *absentWindow) size() int { return 32 }
+func (w *absentWindow) size() int { return 56 }
 
 // absenceAdd takes an observation into the forward window of absence with order:
 // after.
@@ -58,18 +82,20 @@ func (c *Correlator) absenceAdd(g *group, o *obs, live bool) {
 	if w.open && o.ts > w.end {
 		c.forwardEnd(g)
 	}
+	// partner is when the latest B was, this record left out.
+	partner := w.partner
 	if o.mask&maskB != 0 {
 		if w.open && o.ts >= w.start {
-			w.open, w.end, g.due = false, o.ts, 0
+			w.open, w.end, g.due = false, w.fired, 0
 		}
-		if !w.open {
-			w.end = max(w.end, o.ts) // an A of this very time has its B
-		}
+		w.partner = max(w.partner, o.ts)
+	}
+	if o.mask&maskA == 0 {
 		return
 	}
 	switch {
 	case w.open && o.ts >= w.start:
-	case !w.open && o.ts > w.end:
+	case !w.open && o.ts > w.end && o.ts > partner:
 		w.begin(g.s, o.ts)
 		c.timer(g, w.end)
 	default:

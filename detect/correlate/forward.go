@@ -23,14 +23,19 @@ type forwardWindow struct {
 	samples []float64           // of a percentile
 	panes   *panes
 	ordered orderedForward
-	live    bool
+	// Of absence: when the latest event of the second rule was, and the end of the
+	// last window that was judged.
+	partner, fired event.Instant
+	live           bool
 }
 
-func newForward(*spec) *forwardWindow { return &forwardWindow{start: never, end: never} }
+func newForward(*spec) *forwardWindow {
+	return &forwardWindow{start: never, end: never, partner: never, fired: never}
+}
 
 // begin opens a window at t.
 func (w *forwardWindow) begin(s *spec, t event.Instant) {
-	*w = forwardWindow{open: true, start: t, end: t + s.span, samples: w.samples[:0]}
+	*w = forwardWindow{open: true, start: t, end: t + s.span, samples: w.samples[:0], partner: w.partner, fired: w.fired}
 }
 
 func (w *forwardWindow) add(s *spec, o *obs) {
@@ -158,7 +163,7 @@ func (c *Correlator) forwardEnd(g *group) {
 	if !w.open {
 		return
 	}
-	w.open = false
+	w.open, w.fired = false, w.end
 	g.judged = w.end
 	v, ok := w.judge(g.s)
 	if !ok || !g.s.judges(w.start) || !c.certain(g, w.start, w.end) {

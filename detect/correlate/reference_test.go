@@ -126,13 +126,14 @@ func referenceAt(c *rules.Correlation, rs []record, i int) bool {
 		}
 		return r.ts-rs[since].ts >= event.Instant(c.Learn)
 	case rules.Absence:
-		return slices.Contains(r.matched, 0) && !has(between(rs, r.ts-T, r.ts), 1)
+		return slices.Contains(r.matched, 0) && !hasOther(between(rs, r.ts-T, r.ts), r, 1)
 	}
 	return referenceHolds(c, between(rs, r.ts-T, r.ts))
 }
 
-func has(rs []record, input int32) bool {
-	return slices.ContainsFunc(rs, func(r record) bool { return slices.Contains(r.matched, input) })
+// hasOther reports whether another record than r matched the rule.
+func hasOther(rs []record, r record, input int32) bool {
+	return slices.ContainsFunc(rs, func(o record) bool { return o.off != r.off && slices.Contains(o.matched, input) })
 }
 
 // referenceAfter looks for the second rule behind every event of the first; what
@@ -142,7 +143,7 @@ func referenceAfter(c *rules.Correlation, name string, rs []record) []span {
 	fired := event.Instant(math.MinInt64)
 	for _, r := range rs {
 		end := r.ts + event.Instant(c.Timespan)
-		if slices.Contains(r.matched, 0) && r.ts > fired && !has(between(rs, r.ts, end), 1) {
+		if slices.Contains(r.matched, 0) && r.ts > fired && !hasOther(between(rs, r.ts, end), r, 1) {
 			fired = end
 			out = append(out, span{name, r.ts, end})
 		}
