@@ -64,7 +64,7 @@ func threshold(c *rules.Correlation) string {
 	case rules.FirstSeen:
 		return "first_seen(" + c.Field[0] + ") in " + span(c.Lookback)
 	case rules.RateAnomaly:
-		return "rate_anomaly of 1 in 10^" + strconv.FormatFloat(c.Threshold, 'g', -1, 64) + ", " + c.Direction
+		return "rate_anomaly(" + c.Direction + ") gte " + strconv.FormatFloat(c.Threshold, 'g', -1, 64) + " (-log10 of its probability)"
 	case rules.Absence:
 		order := "before"
 		if c.After {
