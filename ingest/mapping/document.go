@@ -55,7 +55,7 @@ type fieldDoc struct {
 	Default     string            `yaml:"default" doc:"when there is no value"`
 	Time        list              `yaml:"time" doc:"how the source writes times, or several ways, tried in order"`
 	Fingerprint bool              `yaml:"fingerprint" doc:"store the keyed fingerprint instead of the value; a must for key_id, token_id, session_id and device_id"`
-	Lenient     bool              `yaml:"lenient" doc:"a value that does not fit the field is left out; without it the record is refused"`
+	Lenient     bool              `yaml:"lenient" doc:"a value that does not fit the field is left out; without it the record is refused. Text that a caller may choose (user_id, actor, service, method, code, cert_cn, endpoint, reason, user_agent, request_id) is cut to the length of the field in any case"`
 }
 
 // Key is one key of the language, for the reference page.

@@ -3,6 +3,7 @@ package mapping_test
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/keysentry/keysentry/event"
 )
@@ -34,4 +35,40 @@ func TestArraysAroundRecordsAreBounded(t *testing.T) {
 			t.Errorf("%v, %+v", err, e)
 		}
 	})
+}
+
+// TestLongNamesAreNoWayOut: a caller who tries a very long name, or asks for a very
+// long host, is refused in the log like any other, and not sent to quarantine.
+func TestLongNamesAreNoWayOut(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("a", 300)
+	for name, tc := range map[string]struct {
+		mapping, record string
+		want            event.Type
+	}{
+		"nginx, user":      {"nginx", `203.0.113.9 - ` + long + ` [01/Mar/2026:12:00:00 +0100] "GET /x HTTP/1.1" 401 5 "-" "-"`, event.TypeRequestUnauthorized},
+		"nginx, host":      {"nginx", long + ` 203.0.113.9 - - [01/Mar/2026:12:00:00 +0100] "GET /x HTTP/1.1" 401 5 "-" "-"`, event.TypeRequestUnauthorized},
+		"nginx, method":    {"nginx", `203.0.113.9 - - [01/Mar/2026:12:00:00 +0100] "` + long + ` /x HTTP/1.1" 401 5 "-" "-"`, event.TypeRequestUnauthorized},
+		"envoy, host":      {"envoy", `[2026-03-01T12:00:00Z] "GET /x HTTP/1.1" 401 - 0 10 5 - "203.0.113.9" "-" "r" "` + long + `" "-"`, event.TypeRequestUnauthorized},
+		"openssh, user":    {"openssh", `Dec 10 06:55:48 h sshd[24200]: Failed password for invalid user ` + long + ` from 203.0.113.9 port 3 ssh2`, event.TypeSessionDenied},
+		"keycloak, user":   {"keycloak", `{"realmId":"r","type":"LOGIN_ERROR","time":1772366400000,"details":{"username":"` + long + `"}}`, event.TypeSessionDenied},
+		"auth0, user":      {"auth0", `{"log_id":"1","type":"fu","date":"2026-03-01T12:00:00Z","user_name":"` + long + `"}`, event.TypeSessionDenied},
+		"okta, login":      {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.session.start","outcome":{"result":"FAILURE"},"actor":{"id":"unknown","alternateId":"` + long + `"}}`, event.TypeSessionDenied},
+		"okta, cut a rune": {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.session.start","outcome":{"result":"FAILURE"},"actor":{"alternateId":"a` + strings.Repeat("é", 300) + `"}}`, event.TypeSessionDenied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shipped(t, tc.mapping).Map([]byte(tc.record), options, func(_ int32, e *event.Event, err error) {
+				if err != nil {
+					t.Fatalf("%v", err)
+				}
+				if e.Type != tc.want || !utf8.ValidString(e.UserID) {
+					t.Errorf("%v, user %q", e.Type, e.UserID)
+				}
+			})
+		})
+	}
+	// An identity is no name, and a network is trusted: neither is made shorter.
+	refused(t, shipped(t, "auth0"), []byte(`{"log_id":"`+long+`","type":"s","date":"2026-03-01T12:00:00Z"}`), event.ProblemBadValue)
+	refused(t, shipped(t, "auth0"), []byte(`{"log_id":"1","type":"s","date":"2026-03-01T12:00:00Z","tenant_name":"`+long+`"}`), event.ProblemBadValue)
 }
