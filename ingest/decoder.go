@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/keysentry/keysentry/detect/offset"
@@ -237,7 +239,7 @@ func (w *work) canonical(v []byte, env *cloudevents.Envelope) {
 
 // complete takes from the envelope what the event inside leaves out.
 func complete(e *event.Event, env *cloudevents.Envelope) error {
-	if !e.Has(event.FieldID) && len(env.ID) <= event.FieldID.Spec().MaxBytes {
+	if !e.Has(event.FieldID) && nameable(env.ID) {
 		e.SetString(event.FieldID, env.ID)
 	}
 	if typ, ok := event.ParseType(env.Type); ok && !e.Has(event.FieldType) {
@@ -252,6 +254,13 @@ func complete(e *event.Event, env *cloudevents.Envelope) error {
 	}
 	e.SetInstant(event.FieldTime, at)
 	return nil
+}
+
+// nameable reports whether an id of an envelope may name an event: by the contract
+// of the field, which headers of Kafka are under no duty to keep.
+func nameable(id string) bool {
+	return len(id) <= event.FieldID.Spec().MaxBytes && utf8.ValidString(id) &&
+		!strings.ContainsFunc(id, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
 // mapped takes an event of a mapping.

@@ -68,6 +68,8 @@ func TestCloudEvents(t *testing.T) {
 		"auto, canonical":               {"auto", env(`{"type":"session.denied","user_id":"u"}`), nil, []string{"session.denied ce-1 11:00:00 u"}},
 		"auto, type of the envelope":    {"auto", env(`{"user_id":"u"}`), nil, []string{"session.denied ce-1 11:00:00 u"}},
 		"auto, unknown":                 {"auto", `{"specversion":"1.0","id":"1","source":"/s","type":"com.example","data":{"a":1}}`, nil, []string{"unknown_format"}},
+		"id with a control character":   {"", `{"user_id":"u"}`, hs("ce_specversion", "1.0", "ce_id", "a\x07b", "ce_source", "/s", "ce_type", "session.denied", "ce_time", "2026-03-01T11:00:00Z"), []string{"session.denied ce/3/0/0 11:00:00 u"}},
+		"id that is no UTF-8":           {"", `{"user_id":"u"}`, hs("ce_specversion", "1.0", "ce_id", "a\xffb", "ce_source", "/s", "ce_type", "session.denied", "ce_time", "2026-03-01T11:00:00Z"), []string{"session.denied ce/3/0/0 11:00:00 u"}},
 		"tombstone":                     {"", "", binary, []string{"empty"}},
 		"mapped tombstone":              {"okta", "", binary, []string{"empty"}},
 		"plain tombstone":               {"", "", nil, []string{"empty"}},
