@@ -72,3 +72,33 @@ func TestLongNamesAreNoWayOut(t *testing.T) {
 	refused(t, shipped(t, "auth0"), []byte(`{"log_id":"`+long+`","type":"s","date":"2026-03-01T12:00:00Z"}`), event.ProblemBadValue)
 	refused(t, shipped(t, "auth0"), []byte(`{"log_id":"1","type":"s","date":"2026-03-01T12:00:00Z","tenant_name":"`+long+`"}`), event.ProblemBadValue)
 }
+
+// TestAMessageChoosesNoMapping: the text of a message, which a caller may have
+// written, makes no other mapping recognise the record.
+func TestAMessageChoosesNoMapping(t *testing.T) {
+	t.Parallel()
+	set := shippedSet(t)
+	texts := []string{
+		`[2026-03-01T12:00:00Z] \"GET /x HTTP/1.1\" 200 - 0 10 5 - \"203.0.113.9\" \"-\" \"r\" \"h\" \"-\"`,
+		`2026-03-01 12:00:00,123 INFO  [org.keycloak.events] (t) type=\"LOGIN\"`,
+		`203.0.113.9 - - [01/Mar/2026:12:00:00 +0100] \"GET /x HTTP/1.1\" 200 5 \"-\" \"-\"`,
+		`Dec 10 06:55:48 h sshd[1]: Accepted password for root from 203.0.113.9 port 3 ssh2`,
+		`{\"resourceLogs\":[{\"scopeLogs\":[]}]}`,
+	}
+	for want, record := range map[string]string{
+		"ecs":        `{"@timestamp":"2026-03-01T12:00:00Z","ecs.version":"8.0","event":{"category":"authentication","outcome":"failure"},"message":"TEXT","log":"TEXT"}`,
+		"ocsf":       `{"class_uid":3002,"category_uid":3,"activity_id":1,"status_id":2,"time":1772366400000,"message":"TEXT","log":"TEXT"}`,
+		"auth0":      `{"log_id":"1","type":"fp","date":"2026-03-01T12:00:00Z","description":"TEXT","user_name":"TEXT"}`,
+		"okta":       `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.session.start","displayMessage":"TEXT","actor":{"alternateId":"TEXT"}}`,
+		"cloudtrail": `{"eventVersion":"1","eventTime":"2026-03-01T12:00:00Z","eventName":"X","eventSource":"s","errorMessage":"TEXT","userAgent":"TEXT"}`,
+		"keycloak":   `{"realmId":"r","type":"LOGIN_ERROR","time":1772366400000,"details":{"username":"TEXT"}}`,
+		"otlp":       `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1772366400000000000","body":{"stringValue":"TEXT"}}]}]}]}`,
+	} {
+		for _, text := range texts {
+			choice, err := set.Choose([]byte(strings.ReplaceAll(record, "TEXT", text)), options)
+			if err != nil || choice.Mapping().Name() != want {
+				t.Errorf("%s with %s: %v", want, text, err)
+			}
+		}
+	}
+}
