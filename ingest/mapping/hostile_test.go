@@ -102,3 +102,45 @@ func TestAMessageChoosesNoMapping(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyIsLetInOnAGuess: what leaves its outcome open is log.record, and a whole
+// number with a fraction is the number.
+func TestNobodyIsLetInOnAGuess(t *testing.T) {
+	t.Parallel()
+	otlp := func(status string) string {
+		return `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1772366400000000000","attributes":[{"key":"url.path","value":{"stringValue":"/x"}},{"key":"http.response.status_code","value":` + status + `}]}]}]}]}`
+	}
+	login := func(answer string) string {
+		return `{"eventVersion":"1.08","eventTime":"2026-03-01T12:00:00Z","eventSource":"signin.amazonaws.com","eventName":"ConsoleLogin","responseElements":` + answer + `}`
+	}
+	ecs := func(status string) string {
+		return `{"ecs.version":"8","@timestamp":"2026-03-01T12:00:00Z","event":{"kind":"event"},"url":{"path":"/x"},"http":{"response":{"status_code":` + status + `}}}`
+	}
+	for name, tc := range map[string]struct {
+		mapping, record string
+		want            event.Type
+	}{
+		"cloudtrail, login":             {"cloudtrail", login(`{"ConsoleLogin":"Success"}`), event.TypeSessionCreated},
+		"cloudtrail, login failed":      {"cloudtrail", login(`{"ConsoleLogin":"Failure"}`), event.TypeSessionDenied},
+		"cloudtrail, login without end": {"cloudtrail", login(`null`), event.TypeLogRecord},
+		"auth0, call without an answer": {"auth0", `{"log_id":"1","type":"fapi","date":"2026-03-01T12:00:00Z","details":{"request":{"path":"/x"}}}`, event.TypeLogRecord},
+		"envoy, no answer":              {"envoy", `[2026-03-01T12:00:00Z] "GET /x HTTP/1.1" 0 DC 0 10 5 - "203.0.113.9" "-" "r" "h" "-"`, event.TypeLogRecord},
+		"envoy, status left out":        {"envoy", `{"start_time":"2026-03-01T12:00:00Z","response_flags":"-","duration":5,"path":"/x"}`, event.TypeLogRecord},
+		"envoy, status with a fraction": {"envoy", `{"start_time":"2026-03-01T12:00:00Z","response_code":403.0,"duration":5,"path":"/x"}`, event.TypeRequestUnauthorized},
+		"otlp, status as a double":      {"otlp", otlp(`{"doubleValue":401.0}`), event.TypeRequestUnauthorized},
+		"otlp, status that is none":     {"otlp", otlp(`{"stringValue":"unknown"}`), event.TypeLogRecord},
+		"otlp, let through":             {"otlp", otlp(`{"intValue":"500"}`), event.TypeRequestAllowed},
+		"ecs, status with a fraction":   {"ecs", ecs(`401.00`), event.TypeRequestUnauthorized},
+		"ecs, status that is none":      {"ecs", ecs(`0`), event.TypeLogRecord},
+		"ecs, let through":              {"ecs", ecs(`200`), event.TypeRequestAllowed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shipped(t, tc.mapping).Map([]byte(tc.record), options, func(_ int32, e *event.Event, err error) {
+				if err != nil || e.Type != tc.want {
+					t.Errorf("%v, %v, want %v", err, e, tc.want)
+				}
+			})
+		})
+	}
+}

@@ -89,7 +89,7 @@ func asText(v any) (string, bool) {
 	case string:
 		return v, true
 	case json.Number:
-		return v.String(), true
+		return whole(v.String()), true
 	case bool:
 		if v {
 			return "true", true
@@ -97,6 +97,15 @@ func asText(v any) (string, bool) {
 		return "false", true
 	}
 	return "", false
+}
+
+// whole is a number without a fraction that is nothing: a status of 401.0, as some
+// encoders write it, is 401.
+func whole(n string) string {
+	if i := strings.IndexByte(n, '.'); i > 0 && strings.Trim(n[i+1:], "0") == "" {
+		return n[:i]
+	}
+	return n
 }
 
 // walk calls visit for every value at a path of names joined by points, until it
