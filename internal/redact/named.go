@@ -59,6 +59,9 @@ func named(s string, i int, m mode) span {
 		return sp
 	}
 	name, ok := nameBefore(s, i)
+	if name == "value" || name == "stringvalue" {
+		name = keyOf(s, i)
+	}
 	suspect := m == modeExcerpt && fingerprinted[name]
 	if !ok || !tells(name) && !suspect {
 		return sp
@@ -71,6 +74,30 @@ func named(s string, i int, m mode) span {
 		sp.to = 0
 	}
 	return sp
+}
+
+// maxPair is how far before the value of a pair its key is looked for.
+const maxPair = 160
+
+// keyOf is the name that a value goes by in {"key": NAME, "value": ...}, as
+// OpenTelemetry writes attributes and others write headers; i is after the word
+// value. It is empty when there is none.
+func keyOf(s string, i int) string {
+	before := s[max(0, i-maxPair):i]
+	for _, word := range [...]string{"key", "name", "Key", "Name"} {
+		for _, quote := range [...]string{`"`, `\"`} {
+			at := strings.LastIndex(before, quote+word+quote+":")
+			if at < 0 || strings.Contains(before[at:], "},") {
+				continue // the key of another pair
+			}
+			from, to := valueAt(before, at+len(quote+word+quote)+1)
+			if to > from {
+				name, _ := nameBefore(before, to)
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // scheme reports whether the word before i is Bearer or Basic.
