@@ -237,3 +237,29 @@ func fuzzSeeds(f *testing.F, name string) [][]byte {
 	}
 	return out
 }
+
+// TestABatchOfManyIsBounded: the members of a batch of CloudEvents may hold many
+// events each, and a message of a megabyte became 315,000 rejects.
+func TestABatchOfManyIsBounded(t *testing.T) {
+	t.Parallel()
+	member := `{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"resourceLogs":[{"scopeLogs":[{"logRecords":[` +
+		strings.Repeat("{},", 6000) + `{}]}]}]}}`
+	d := newTestDecoder(t, TopicConfig{Name: "ce", Origin: event.OriginBackend, Mapping: "otlp"})
+	b := decodeAll(t, d, event.Partition{Topic: "ce"},
+		Record{Offset: 0, Time: testNow, Value: []byte("[" + member + strings.Repeat(","+member, 9) + "]")},
+		Record{Offset: 1, Time: testNow, Value: []byte(`{}`)})
+	if n := len(b.Rejects); n != 2*6001+2 {
+		t.Fatalf("%d rejects", n)
+	}
+	for i, r := range b.Rejects[:2*6001+1] {
+		if r.Ref.Idx != int32(i) || r.Ref.Offset != 0 {
+			t.Fatalf("reject %d has %+v", i, r.Ref)
+		}
+	}
+	if last := b.Rejects[2*6001]; last.Reason != ReasonTooLarge {
+		t.Errorf("%+v", last)
+	}
+	if next := b.Rejects[2*6001+1]; next.Excerpt != "{}" || next.Ref.Idx != 0 {
+		t.Errorf("the record after it: %+v", next)
+	}
+}
