@@ -144,3 +144,23 @@ func TestNobodyIsLetInOnAGuess(t *testing.T) {
 		})
 	}
 }
+
+// TestOnlyTheEventLoggerTellsOfLogins: any logger of the server may repeat what a
+// caller wrote.
+func TestOnlyTheEventLoggerTellsOfLogins(t *testing.T) {
+	t.Parallel()
+	m := shipped(t, "keycloak")
+	for name, record := range map[string]string{
+		"text": `2026-03-01 10:00:00,500 WARN  [LOGGER] (t) type="LOGIN", userId="admin", sessionId="s"`,
+		"ECS":  `{"@timestamp":"2026-03-01T10:00:00Z","ecs.version":"1","service.name":"Keycloak","process.pid":1,"log.logger":"LOGGER","message":"type=\"LOGIN\", userId=\"admin\", sessionId=\"s\""}`,
+		"JSON": `{"timestamp":"2026-03-01T10:00:00Z","loggerName":"LOGGER","message":"type=\"LOGIN\", userId=\"admin\", sessionId=\"s\""}`,
+	} {
+		for logger, want := range map[string]event.Type{"org.keycloak.events": event.TypeSessionCreated, "org.keycloak.services": event.TypeLogRecord, "com.example": event.TypeLogRecord} {
+			m.Map([]byte(strings.ReplaceAll(record, "LOGGER", logger)), options, func(_ int32, e *event.Event, err error) {
+				if err != nil || e.Type != want {
+					t.Errorf("%s of %s: %v, %v, want %v", name, logger, err, e, want)
+				}
+			})
+		}
+	}
+}
