@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/keysentry/keysentry/detect/offset"
@@ -136,6 +138,9 @@ type work struct {
 	// The record being decoded, and the place of its next event.
 	current *Record
 	ref     event.Ref
+	// The excerpt of the record that was rejected last, for all its rejects.
+	excerpt   string
+	excerptOf *Record
 }
 
 func (w *work) unreadable(u Unreadable) {
@@ -159,7 +164,14 @@ func (w *work) record(r *Record) {
 		w.value(r.Value, nil)
 		return
 	}
+	full := false
 	cloudevents.Open(r.Value, headers, max(w.t.limits.MaxBytes, minEnvelopeBytes), func(env cloudevents.Envelope, err error) {
+		if full {
+			return
+		}
+		if full = w.ref.Idx >= maxPerBatch; full {
+			err = &event.DecodeError{Problem: event.ProblemTooLarge, Detail: "more than 10000 events in one message"}
+		}
 		if err != nil {
 			w.add(w.slot(), err)
 			return
@@ -171,6 +183,10 @@ func (w *work) record(r *Record) {
 // minEnvelopeBytes is the least that a CloudEvents message may have, for a batch
 // holds many events.
 const minEnvelopeBytes = 1 << 20
+
+// maxPerBatch is how many events a batch of CloudEvents may have become before the
+// rest of it is refused: each of its members may hold as many again.
+const maxPerBatch = 10_000
 
 func cloudHeaders(hs []Header) []cloudevents.Header {
 	if len(hs) == 0 {
@@ -237,7 +253,7 @@ func (w *work) canonical(v []byte, env *cloudevents.Envelope) {
 
 // complete takes from the envelope what the event inside leaves out.
 func complete(e *event.Event, env *cloudevents.Envelope) error {
-	if !e.Has(event.FieldID) && len(env.ID) <= event.FieldID.Spec().MaxBytes {
+	if !e.Has(event.FieldID) && nameable(env.ID) {
 		e.SetString(event.FieldID, env.ID)
 	}
 	if typ, ok := event.ParseType(env.Type); ok && !e.Has(event.FieldType) {
@@ -252,6 +268,13 @@ func complete(e *event.Event, env *cloudevents.Envelope) error {
 	}
 	e.SetInstant(event.FieldTime, at)
 	return nil
+}
+
+// nameable reports whether an id of an envelope may name an event: by the contract
+// of the field, which headers of Kafka are under no duty to keep.
+func nameable(id string) bool {
+	return len(id) <= event.FieldID.Spec().MaxBytes && utf8.ValidString(id) &&
+		!strings.ContainsFunc(id, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
 // mapped takes an event of a mapping.
@@ -347,8 +370,11 @@ func (w *work) reject(r *Record, ref event.Ref, err error) {
 	if checkObserved(at, w.now) != nil {
 		at = 0 // not the reader's time: another reading must give the same row
 	}
+	if w.excerptOf != r {
+		w.excerpt, w.excerptOf = w.d.redactor.Excerpt(r.Value, MaxExcerpt), r
+	}
 	w.b.Rejects = append(w.b.Rejects, Reject{Ref: ref, ObservedAt: at, Reason: reason, Field: field, Detail: detail,
-		Excerpt: w.d.redactor.Excerpt(r.Value, MaxExcerpt), Size: len(r.Value)})
+		Excerpt: w.excerpt, Size: len(r.Value)})
 }
 
 // deriveID names an event by its place. The memory of a fetch's ids is one

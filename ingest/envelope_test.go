@@ -68,6 +68,8 @@ func TestCloudEvents(t *testing.T) {
 		"auto, canonical":               {"auto", env(`{"type":"session.denied","user_id":"u"}`), nil, []string{"session.denied ce-1 11:00:00 u"}},
 		"auto, type of the envelope":    {"auto", env(`{"user_id":"u"}`), nil, []string{"session.denied ce-1 11:00:00 u"}},
 		"auto, unknown":                 {"auto", `{"specversion":"1.0","id":"1","source":"/s","type":"com.example","data":{"a":1}}`, nil, []string{"unknown_format"}},
+		"id with a control character":   {"", `{"user_id":"u"}`, hs("ce_specversion", "1.0", "ce_id", "a\x07b", "ce_source", "/s", "ce_type", "session.denied", "ce_time", "2026-03-01T11:00:00Z"), []string{"session.denied ce/3/0/0 11:00:00 u"}},
+		"id that is no UTF-8":           {"", `{"user_id":"u"}`, hs("ce_specversion", "1.0", "ce_id", "a\xffb", "ce_source", "/s", "ce_type", "session.denied", "ce_time", "2026-03-01T11:00:00Z"), []string{"session.denied ce/3/0/0 11:00:00 u"}},
 		"tombstone":                     {"", "", binary, []string{"empty"}},
 		"mapped tombstone":              {"okta", "", binary, []string{"empty"}},
 		"plain tombstone":               {"", "", nil, []string{"empty"}},
@@ -234,4 +236,30 @@ func fuzzSeeds(f *testing.F, name string) [][]byte {
 		out = append(out, []byte(l))
 	}
 	return out
+}
+
+// TestABatchOfManyIsBounded: the members of a batch of CloudEvents may hold many
+// events each, and a message of a megabyte became 315,000 rejects.
+func TestABatchOfManyIsBounded(t *testing.T) {
+	t.Parallel()
+	member := `{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"resourceLogs":[{"scopeLogs":[{"logRecords":[` +
+		strings.Repeat("{},", 6000) + `{}]}]}]}}`
+	d := newTestDecoder(t, TopicConfig{Name: "ce", Origin: event.OriginBackend, Mapping: "otlp"})
+	b := decodeAll(t, d, event.Partition{Topic: "ce"},
+		Record{Offset: 0, Time: testNow, Value: []byte("[" + member + strings.Repeat(","+member, 9) + "]")},
+		Record{Offset: 1, Time: testNow, Value: []byte(`{}`)})
+	if n := len(b.Rejects); n != 2*6001+2 {
+		t.Fatalf("%d rejects", n)
+	}
+	for i, r := range b.Rejects[:2*6001+1] {
+		if r.Ref.Idx != int32(i) || r.Ref.Offset != 0 {
+			t.Fatalf("reject %d has %+v", i, r.Ref)
+		}
+	}
+	if last := b.Rejects[2*6001]; last.Reason != ReasonTooLarge {
+		t.Errorf("%+v", last)
+	}
+	if next := b.Rejects[2*6001+1]; next.Excerpt != "{}" || next.Ref.Idx != 0 {
+		t.Errorf("the record after it: %+v", next)
+	}
 }

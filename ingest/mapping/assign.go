@@ -135,7 +135,7 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 		v = strings.Map(visible, v)
 	}
 	if len(v) > spec.MaxBytes {
-		if !spec.Cut {
+		if !spec.Cut && !callerChosen[a.field] {
 			return a.fault(event.ProblemBadValue, "longer than "+strconv.Itoa(spec.MaxBytes)+" bytes")
 		}
 		n := spec.MaxBytes
@@ -146,6 +146,14 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 	}
 	e.SetString(a.field, strings.Clone(v))
 	return nil
+}
+
+// callerChosen are fields that a foreign log may fill with what a caller sent: the
+// name that was tried, the virtual host that was asked for. A longer one is cut, for
+// a name of 300 letters must not be a way past detection into quarantine.
+var callerChosen = map[event.Field]bool{
+	event.FieldUserID: true, event.FieldActor: true, event.FieldService: true,
+	event.FieldMethod: true, event.FieldCode: true, event.FieldCertCN: true,
 }
 
 // pathOf leaves scheme, credentials and host of an absolute URL out. The query

@@ -17,7 +17,7 @@ type document struct {
 	Line        string              `yaml:"line" doc:"text and mixed: expression that a text must match; its named groups are the fields of the record. The whole text, of at most 64 KiB, is the field line"`
 	Wrapped     list                `yaml:"wrapped" doc:"mixed: paths at which a JSON record may hold the text; the first that matches line is split like one"`
 	RecordStart string              `yaml:"record_start" doc:"text and mixed: expression that the first line of a record matches; lines that do not match belong to the record before. For files only: in Kafka one message is one record"`
-	Each        list                `yaml:"each" doc:"json and mixed: path of the records inside a message, from its root; arrays on the way are gone through, one object is one record. Of several paths the first whose first name exists counts; without one the message itself is the record. A name that a record does not have is looked for in the objects around it, from the inside out"`
+	Each        list                `yaml:"each" doc:"json and mixed: path of the records inside a message, from its root; arrays on the way are gone through, one object is one record. Of several paths the first whose first name exists counts; without one the message itself is the record. A name that a record does not have is looked for in the objects around it, from the inside out; of arrays there only 64 members count"`
 	Attributes  list                `yaml:"attributes" doc:"json and mixed: paths, from the root, of lists of keys and values ({key, value} or {name, value}), or of values that OpenTelemetry wraps by type; they read as plain objects and values"`
 	Pairs       string              `yaml:"pairs" doc:"field whose text is key=value, key=\"value\", ...; the values read as FIELD.key, and of a key given twice the first counts"`
 	Absent      list                `yaml:"absent" doc:"texts by which the source says that there is no value"`
@@ -55,7 +55,7 @@ type fieldDoc struct {
 	Default     string            `yaml:"default" doc:"when there is no value"`
 	Time        list              `yaml:"time" doc:"how the source writes times, or several ways, tried in order"`
 	Fingerprint bool              `yaml:"fingerprint" doc:"store the keyed fingerprint instead of the value; a must for key_id, token_id, session_id and device_id"`
-	Lenient     bool              `yaml:"lenient" doc:"a value that does not fit the field is left out; without it the record is refused"`
+	Lenient     bool              `yaml:"lenient" doc:"a value that does not fit the field is left out; without it the record is refused. Text that a caller may choose (user_id, actor, service, method, code, cert_cn, endpoint, reason, user_agent, request_id) is cut to the length of the field in any case"`
 }
 
 // Key is one key of the language, for the reference page.

@@ -34,6 +34,11 @@ func (s *source) texts(path string, visit func(string) bool) bool {
 	return stop
 }
 
+// maxMembersAround bounds the members of arrays that one look at an object around
+// a record goes through. Every record of a message looks at the same object, so
+// without it a message of many records beside one long array costs their product.
+const maxMembersAround = 64
+
 // values calls visit for what the innermost level that has the path holds there.
 func (s *source) values(path string, visit func(any) bool) (found, stop bool) {
 	seen := func(v any) bool {
@@ -42,14 +47,19 @@ func (s *source) values(path string, visit func(any) bool) (found, stop bool) {
 	}
 	if s.pairs != nil {
 		if key, ok := strings.CutPrefix(path, s.m.pairs+"."); ok {
-			stop = walk(s.pairs, key, seen)
+			stop = walk(s.pairs, key, nil, seen)
 			if found {
 				return found, stop
 			}
 		}
 	}
-	for _, level := range s.levels {
-		if stop = walk(level, path, seen); stop || found {
+	for i, level := range s.levels {
+		var room *int // the record itself is gone through once, whatever it holds
+		if i > 0 {
+			members := maxMembersAround
+			room = &members
+		}
+		if stop = walk(level, path, room, seen); stop || found {
 			return found, stop
 		}
 	}
@@ -79,7 +89,7 @@ func asText(v any) (string, bool) {
 	case string:
 		return v, true
 	case json.Number:
-		return v.String(), true
+		return whole(v.String()), true
 	case bool:
 		if v {
 			return "true", true
@@ -89,13 +99,29 @@ func asText(v any) (string, bool) {
 	return "", false
 }
 
+// whole is a number without a fraction that is nothing: a status of 401.0, as some
+// encoders write it, is 401.
+func whole(n string) string {
+	if i := strings.IndexByte(n, '.'); i > 0 && strings.Trim(n[i+1:], "0") == "" {
+		return n[:i]
+	}
+	return n
+}
+
 // walk calls visit for every value at a path of names joined by points, until it
 // returns true. A name that holds points itself is tried before the walk, and an
-// array is gone through.
-func walk(v any, path string, visit func(any) bool) bool {
+// array is gone through, up to the members that there is room for; nil is any
+// number.
+func walk(v any, path string, room *int, visit func(any) bool) bool {
 	if members, ok := v.([]any); ok {
 		for _, m := range members {
-			if walk(m, path, visit) {
+			if room != nil {
+				if *room == 0 {
+					return false
+				}
+				*room--
+			}
+			if walk(m, path, room, visit) {
 				return true
 			}
 		}
@@ -108,14 +134,14 @@ func walk(v any, path string, visit func(any) bool) bool {
 	if !ok {
 		return false
 	}
-	if c, ok := m[path]; ok && walk(c, "", visit) {
+	if c, ok := m[path]; ok && walk(c, "", room, visit) {
 		return true
 	}
 	for i := 0; i < len(path); i++ {
 		if path[i] != '.' {
 			continue
 		}
-		if c, ok := m[path[:i]]; ok && walk(c, path[i+1:], visit) {
+		if c, ok := m[path[:i]]; ok && walk(c, path[i+1:], room, visit) {
 			return true
 		}
 	}

@@ -56,6 +56,7 @@ type InputOptions struct {
 // input decodes the records of a file as the daemon decodes those of a topic.
 type input struct {
 	dec    *ingest.Decoder
+	mask   *redact.Redactor
 	m      *mapping.Mapping // nil: canonical or auto
 	set    *mapping.Set     // auto
 	topic  ingest.TopicConfig
@@ -75,7 +76,7 @@ func newInput(o InputOptions) (*input, error) {
 	if o.Year == 0 {
 		o.Year = time.Now().Year()
 	}
-	in := &input{clock: ingest.NewClock(1), topic: ingest.TopicConfig{Name: "input", Origin: event.OriginBackend, Observed: ingest.ObservedProducer,
+	in := &input{clock: ingest.NewClock(1), mask: redact.New(), topic: ingest.TopicConfig{Name: "input", Origin: event.OriginBackend, Observed: ingest.ObservedProducer,
 		Lifecycle: true, Mapping: o.Mapping, Network: o.Network, Year: o.Year, Zone: o.Zone, MaxBytes: ingest.MaxMessageBytes}}
 	fsys, err := openMappings(o.Folder)
 	if err != nil {
@@ -98,7 +99,7 @@ func newInput(o InputOptions) (*input, error) {
 	if errs := cfg.Validate(); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	in.dec, err = ingest.NewDecoder(cfg, ingest.DecoderDeps{Redactor: redact.New(), Mappings: fsys, FingerprintKey: secret.New(inputKey)})
+	in.dec, err = ingest.NewDecoder(cfg, ingest.DecoderDeps{Redactor: in.mask, Mappings: fsys, FingerprintKey: secret.New(inputKey)})
 	return in, err
 }
 
@@ -242,6 +243,7 @@ func (in *input) inspect(value []byte, unread map[string]int64) string {
 		}
 		name = m.Name()
 		for _, field := range m.Unread(v, mapping.Options{MaxBytes: ingest.MaxMessageBytes}) {
+			field, _ = in.mask.String(field) // a source may keep things by their tokens
 			if _, known := unread[field]; known || len(unread) < maxUnread {
 				unread[field]++
 			}

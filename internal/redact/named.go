@@ -16,11 +16,30 @@ var telling = map[string]bool{
 	"signature": true, "xamzsecuritytoken": true, "passphrase": true,
 }
 
+// tellingEnds are ends of names that tell as much: db_password, x-auth-token,
+// proxy-authorization.
+var tellingEnds = [...]string{
+	"password", "passwd", "passphrase", "secret", "token", "apikey", "serverkey", "secretkey", "privatekey",
+	"authorization", "cookie", "credentials",
+}
+
+func tells(name string) bool {
+	if telling[name] {
+		return true
+	}
+	for _, end := range tellingEnds {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return false
+}
+
 // fingerprinted are fields that should hold fingerprints; in a record that was
 // refused they may hold the secret itself.
 var fingerprinted = map[string]bool{"keyid": true, "tokenid": true, "sessionid": true, "deviceid": true, "accesskeyid": true}
 
-// maxName bounds a telling name, separators included.
+// maxName bounds what is looked at of a name, from its end, separators included.
 const maxName = 24
 
 // named looks for a secret after the mark at s[i]: a value after a telling name
@@ -40,15 +59,45 @@ func named(s string, i int, m mode) span {
 		return sp
 	}
 	name, ok := nameBefore(s, i)
+	if name == "value" || name == "stringvalue" {
+		name = keyOf(s, i)
+	}
 	suspect := m == modeExcerpt && fingerprinted[name]
-	if !ok || !telling[name] && !suspect {
+	if !ok || !tells(name) && !suspect {
 		return sp
 	}
 	sp.from, sp.to = valueAt(s, i+1)
+	if strings.HasSuffix(name, "cookie") {
+		sp.to = cookieEnd(s, sp.to)
+	}
 	if suspect && sp.to > 0 && event.IsFingerprint(s[sp.from:sp.to]) {
 		sp.to = 0
 	}
 	return sp
+}
+
+// maxPair is how far before the value of a pair its key is looked for.
+const maxPair = 160
+
+// keyOf is the name that a value goes by in {"key": NAME, "value": ...}, as
+// OpenTelemetry writes attributes and others write headers; i is after the word
+// value. It is empty when there is none.
+func keyOf(s string, i int) string {
+	before := s[max(0, i-maxPair):i]
+	for _, word := range [...]string{"key", "name", "Key", "Name"} {
+		for _, quote := range [...]string{`"`, `\"`} {
+			at := strings.LastIndex(before, quote+word+quote+":")
+			if at < 0 || strings.Contains(before[at:], "},") {
+				continue // the key of another pair
+			}
+			from, to := valueAt(before, at+len(quote+word+quote)+1)
+			if to > from {
+				name, _ := nameBefore(before, to)
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // scheme reports whether the word before i is Bearer or Basic.
@@ -75,7 +124,7 @@ func nameBefore(s string, i int) (string, bool) {
 	at := maxName
 	for start := i; i > 0 && class[s[i-1]]&run != 0; i-- {
 		if start-i >= maxName {
-			return "", false
+			break // how it ends tells enough
 		}
 		if c := s[i-1]; c != '_' && c != '-' {
 			if c >= 'A' && c <= 'Z' {
@@ -116,6 +165,17 @@ func valueAt(s string, i int) (from, to int) {
 		return 0, 0
 	}
 	return from, i
+}
+
+// cookieEnd is the end of a list of cookies whose first ends at i.
+func cookieEnd(s string, i int) int {
+	for i > 0 && strings.HasPrefix(s[i:], "; ") {
+		i += 2
+		for i < len(s) && !ends(s[i], 0, false) {
+			i++
+		}
+	}
+	return i
 }
 
 // ends reports whether c ends a value that was opened by the quote, or by none.

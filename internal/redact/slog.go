@@ -51,7 +51,7 @@ func (h *handler) attr(a slog.Attr) slog.Attr {
 		}
 		return slog.Attr{Key: a.Key, Value: slog.GroupValue(masked...)}
 	case slog.KindString:
-		if name, ok := nameBefore(a.Key, len(a.Key)); ok && telling[name] && v.String() != "" {
+		if name, ok := nameBefore(a.Key, len(a.Key)); ok && tells(name) && v.String() != "" {
 			return slog.String(a.Key, "[redacted:"+string(Named)+"]")
 		}
 		if s, hit := h.r.String(v.String()); hit {
