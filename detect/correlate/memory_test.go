@@ -337,3 +337,30 @@ func TestMemorySurvivesAReload(t *testing.T) {
 		t.Errorf("x is new again: %+v", fs)
 	}
 }
+
+// TestRateOfEpisodes: the episodes of another correlation have a season as
+// records have, and too few of them are noticed.
+func TestRateOfEpisodes(t *testing.T) {
+	t.Parallel()
+	for direction, want := range map[string]int{"down": 1, "both": 1, "up": 0} {
+		t.Run(direction, func(t *testing.T) {
+			t.Parallel()
+			inner := corr(rules.EventCount, time.Second, gte(1))
+			set := newSet(inner, 1)
+			inner.ID, inner.Inner = "inner", true
+			outer := rateAnomaly(direction)
+			outer.ID, outer.GroupBy, outer.Index = "outer", []string{"g"}, 1
+			outer.Inputs = []rules.Input{{Name: "inner", Correlation: inner, GroupSlots: []int{-1}, GroupNames: []string{"g"}}}
+			set.Correlations = append(set.Correlations, outer)
+			c := New(set, quiet())
+			var fs []Firing
+			for _, r := range week(rand.New(rand.NewPCG(1, 2)), weekEnd-7*86400, weekEnd) {
+				fs = c.Observe(r.input(), fs)
+				fs = c.Advance(r.ts-sec(10), fs)
+			}
+			if fs = c.Advance(sec(weekEnd+3600), fs); len(fs) != want {
+				t.Errorf("%d firings, want %d: %+v", len(fs), want, fs)
+			}
+		})
+	}
+}
