@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,12 +102,15 @@ func (a *App) loadRuleMemory(ctx context.Context, e *detect.Engine, history bool
 	set := e.Rules()
 	var errs []error
 	for _, c := range learning {
+		if !slices.Contains(set.Correlations, c) {
+			continue // swapped just now; the next turn has its successor
+		}
 		n, err := a.recall(ctx, e, set, c, history)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("rule %s: %w", c.ID, err))
 			continue
 		}
-		if err := e.LoadMemory(c.ID, nil, true); err != nil {
+		if err := e.LoadMemory(c.ID, c.Logic, nil, true); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -124,7 +128,7 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 	}
 	load := func(pieces []memory.Piece) error {
 		// What does not fit the rule any more is no reason to have none.
-		if err := e.LoadMemory(c.ID, pieces, false); err != nil {
+		if err := e.LoadMemory(c.ID, c.Logic, pieces, false); err != nil {
 			a.log.Warn("a piece of memory was passed over", "rule", c.ID, "error", err)
 		}
 		return nil
