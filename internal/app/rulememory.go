@@ -176,12 +176,13 @@ func (k *keptPositions) note(detected map[event.Partition]int64) {
 	maps.Copy(k.at, detected)
 }
 
-// covers reports whether all of upTo is kept.
+// covers reports whether all of upTo is kept. A partition of which nothing was
+// observed has no position that is kept, and needs none.
 func (k *keptPositions) covers(upTo map[event.Partition]int64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for p, pos := range upTo {
-		if at, ok := k.at[p]; !ok || at < pos {
+		if k.at[p] < pos {
 			return false
 		}
 	}
