@@ -74,7 +74,8 @@ func (c *Correlator) expireRate(g *group, w *rateWindow, due event.Instant) {
 		g.live = false
 	}
 	c.tell(g)
-	if g.newest+s.keep > due {
+	open := g.ep != nil && !g.ep.closed
+	if g.newest+s.keep > due && (open || w.m.Silence() >= s.corr.Threshold) { // else the next event asks again
 		g.due = 0
 		c.timer(g, due+minute)
 	}
