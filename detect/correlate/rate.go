@@ -54,7 +54,7 @@ func (s *spec) watches() bool { return s.corr.Direction != "up" }
 func (c *Correlator) beginRate(g *group, w *rateWindow, o *obs) {
 	if w.loaded {
 		w.loaded = false
-		w.m.Skip(int64(c.began / minute))
+		w.m.Skip(int64(max(c.began, g.s.known) / minute))
 	}
 	if g.s.watches() && g.due == 0 {
 		c.timer(g, (o.ts/minute+1)*minute)
