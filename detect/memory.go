@@ -20,12 +20,12 @@ func (e *Engine) Forgetful() []*rules.Correlation {
 	return e.windows.Forgetful()
 }
 
-// LoadMemory gives a rule back what was kept of it; with last it has all and
-// begins to fire.
-func (e *Engine) LoadMemory(ruleID string, pieces []memory.Piece, last bool) error {
+// LoadMemory gives a rule back what was kept of it, unless its logic is another
+// one by now; with last it has all and begins to fire.
+func (e *Engine) LoadMemory(ruleID, logic string, pieces []memory.Piece, last bool) error {
 	e.correlating.Lock()
 	defer e.correlating.Unlock()
-	return e.windows.LoadMemory(ruleID, pieces, last)
+	return e.windows.LoadMemory(ruleID, logic, pieces, last)
 }
 
 // TakeMemory returns what changed since the last call, at most n pieces. It may be

@@ -259,6 +259,9 @@ func (c *correlationDoc) parseExtension() {
 		c.out.Threshold = 5.5
 		if v, ok := d.number(c.node, "threshold"); ok {
 			c.out.Threshold = v
+			if !(v > 0) {
+				d.report(get(c.node, "threshold"), CodeCorrelation, "it is -log10 of a probability; leave it out for 5.5", "threshold must be above zero: every count would be an anomaly")
+			}
 		}
 		c.out.Direction = d.str(c.node, "direction")
 		if c.out.Direction == "" {

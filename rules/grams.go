@@ -103,8 +103,9 @@ func (g grams) pass(text string) bool {
 		}
 	}
 	seen |= w
-	for ; w != 0; w >>= 8 {
+	for range len(rest) { // not until w is zero: the text may hold bytes of zero
 		hit |= look(bits, w)
+		w >>= 8
 	}
 	return hit&1 != 0 || seen&highBits != 0
 }

@@ -21,8 +21,11 @@ func refPart(a any, part string) (int, bool) {
 	var t time.Time
 	if _, num := a.(json.Number); num {
 		n, ok := refNumber(a)
+		if !ok {
+			return 0, false
+		}
 		f, _ := n.Float64()
-		if !ok || f > 1e15 || f < -1e11 {
+		if f > 1e15 || f < -1e11 {
 			return 0, false
 		}
 		if f >= 1e11 {

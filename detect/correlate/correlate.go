@@ -346,6 +346,9 @@ func (c *Correlator) deliver(g *group, ep *episode) {
 		if u.s.typ != rules.FirstSeen {
 			to.remember(&o)
 		}
+		if w, ok := to.w.(*rateWindow); ok {
+			c.beginRate(to, w, &o)
+		}
 		if at < c.cursor {
 			c.late(to, &o, g.live)
 			continue

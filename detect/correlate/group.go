@@ -307,11 +307,16 @@ func (h *chart) add(ts event.Instant) {
 			h.last = n
 			break
 		}
-		h.counts[(h.last+1)%chartBuckets] = 0
+		*h.at(h.last + 1) = 0
 	}
-	if n > h.last-chartBuckets && n >= 0 {
-		h.counts[n%chartBuckets]++
+	if n > h.last-chartBuckets {
+		*h.at(n)++
 	}
+}
+
+// at is the count of a bucket; those before 1970 have negative numbers.
+func (h *chart) at(n int64) *uint32 {
+	return &h.counts[((n%chartBuckets)+chartBuckets)%chartBuckets]
 }
 
 // series is the chart as part of a finding.
@@ -322,7 +327,7 @@ func (h *chart) series() finding.Series {
 	s := finding.Series{Start: event.Instant(h.last-chartBuckets+1) * h.bucket, Bucket: int64(h.bucket),
 		Counts: make([]float64, 0, chartBuckets)}
 	for i := h.last - chartBuckets + 1; i <= h.last; i++ {
-		s.Counts = append(s.Counts, float64(h.counts[((i%chartBuckets)+chartBuckets)%chartBuckets]))
+		s.Counts = append(s.Counts, float64(*h.at(i)))
 	}
 	return s
 }

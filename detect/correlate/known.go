@@ -68,6 +68,7 @@ func (c *Correlator) Backs() []time.Duration {
 // known is filled in, for each rule as far back as Backs says.
 func (c *Correlator) Resume(at, known event.Instant) {
 	c.resumed = at
+	c.began = min(c.began, at.Add(-c.FillBack())) // each rule's known says more
 	c.Missing(known)
 	need := c.needs()
 	for _, s := range c.specs {

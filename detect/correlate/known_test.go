@@ -141,3 +141,32 @@ func silent(r record) Input {
 	in.Silent = true
 	return in
 }
+
+// TestAbsenceAfterARestart: the first event after a restart is judged, as nothing
+// that windows were filled with means that nothing was there. What began before
+// they were filled, or was not filled in, is not.
+func TestAbsenceAfterARestart(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		at      float64
+		missing event.Instant
+		want    int
+	}{
+		"long after":  {5000, math.MinInt64, 1},
+		"just after":  {1010, math.MinInt64, 1},
+		"not had":     {1010, sec(1000), 0},
+		"had by then": {5000, sec(1000), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := quiet()
+			cfg.Remembers = true
+			c := New(newSet(&rules.Correlation{Type: rules.Absence, Timespan: time.Minute}, 2), cfg)
+			c.Resume(sec(1000), math.MinInt64)
+			c.Missing(tc.missing)
+			if fs := c.Advance(math.MaxInt64, feed(c, rec(tc.at, 0, ""))); len(fs) != tc.want {
+				t.Errorf("%d fired, want %d; unknown %d", len(fs), tc.want, c.Stats().Unknown)
+			}
+		})
+	}
+}

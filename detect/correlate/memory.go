@@ -86,13 +86,16 @@ func (s *spec) history() time.Duration {
 	return 0
 }
 
-// LoadMemory gives memory back to the rule it is of. With last the rule has all of
-// it, and begins to fire. What no longer fits the rule is left out, and told as
-// an error once everything else was taken.
-func (c *Correlator) LoadMemory(ruleID string, pieces []memory.Piece, last bool) error {
-	i := slices.IndexFunc(c.specs, func(s *spec) bool { return s.corr != nil && s.meta.ID == ruleID && s.remembers })
+// LoadMemory gives memory back to the rule it is of, known by its id and its
+// Logic: reading takes a while, and the rule may have been edited meanwhile. With
+// last the rule has all of it, and begins to fire. What no longer fits the rule
+// is left out, and told as an error once everything else was taken.
+func (c *Correlator) LoadMemory(ruleID, logic string, pieces []memory.Piece, last bool) error {
+	i := slices.IndexFunc(c.specs, func(s *spec) bool {
+		return s.corr != nil && s.meta.ID == ruleID && s.meta.Logic == logic && s.remembers
+	})
 	if i < 0 {
-		return nil // the rule is gone
+		return nil // the rule is gone, or another one now
 	}
 	s := c.specs[i]
 	var bad error

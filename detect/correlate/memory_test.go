@@ -56,7 +56,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 		cfg := remembering()
 		cfg.Lateness = 0
 		whole := New(newSet(rule(), 1), cfg)
-		_ = whole.LoadMemory("corr", nil, true)
+		_ = whole.LoadMemory("corr", "", nil, true)
 		var want []string
 		var took []memory.Piece
 		for i, r := range all {
@@ -76,7 +76,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 		}
 
 		second := New(newSet(rule(), 1), cfg)
-		if err := second.LoadMemory("corr", took, true); err != nil {
+		if err := second.LoadMemory("corr", "", took, true); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -122,10 +122,10 @@ func TestARuleWithoutMemoryLearns(t *testing.T) {
 	}
 	pieces := []memory.Piece{{RuleID: "corr", Group: []finding.Pair{{Field: "g", Value: "a"}}, Value: "y", First: sec(500), Last: sec(900)},
 		{RuleID: "corr", Group: []finding.Pair{{Field: "another", Value: "a"}}, Value: "z", First: sec(500), Last: sec(900)}}
-	if err := c.LoadMemory("corr", pieces, true); err == nil {
+	if err := c.LoadMemory("corr", "", pieces, true); err == nil {
 		t.Error("memory of another group was taken without a word")
 	}
-	if err := c.LoadMemory("gone", pieces, true); err != nil {
+	if err := c.LoadMemory("gone", "", pieces, true); err != nil {
 		t.Errorf("memory of a rule that is gone: %v", err)
 	}
 	fs := append(feed(c, rec(1200, 1, "y"), rec(1201, 2, "x"), rec(1202, 3, "z")), c.Advance(math.MaxInt64, nil)...)
@@ -279,7 +279,7 @@ func TestSeasonSurvivesARestart(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	all := week(rng, weekEnd-7*86400, weekEnd+86400)
 	first, whole := New(newSet(rateAnomaly("up"), 1), remembering()), New(newSet(rateAnomaly("up"), 1), quiet())
-	_ = first.LoadMemory("corr", nil, true)
+	_ = first.LoadMemory("corr", "", nil, true)
 	var pieces []memory.Piece
 	cut := len(all) - 500
 	play := func(c *Correlator, r record, silent bool) {
@@ -298,7 +298,7 @@ func TestSeasonSurvivesARestart(t *testing.T) {
 		play(whole, r, false)
 	}
 	second := New(newSet(rateAnomaly("up"), 1), remembering())
-	if err := second.LoadMemory("corr", kept(t, pieces), true); err != nil {
+	if err := second.LoadMemory("corr", "", kept(t, pieces), true); err != nil {
 		t.Fatal(err)
 	}
 	for i, r := range all {
@@ -312,7 +312,7 @@ func TestSeasonSurvivesARestart(t *testing.T) {
 	}
 	bad := kept(t, pieces)
 	bad[0].Season.Weekday = nil
-	if err := New(newSet(rateAnomaly("up"), 1), remembering()).LoadMemory("corr", bad, true); err == nil {
+	if err := New(newSet(rateAnomaly("up"), 1), remembering()).LoadMemory("corr", "", bad, true); err == nil {
 		t.Error("a season of another shape was taken")
 	}
 }
@@ -322,7 +322,7 @@ func TestMemorySurvivesAReload(t *testing.T) {
 	t.Parallel()
 	set := newSet(firstSeen(time.Hour, 0), 1)
 	c := New(set, remembering())
-	_ = c.LoadMemory("corr", nil, true)
+	_ = c.LoadMemory("corr", "", nil, true)
 	feed(c, rec(1000, 0, "x"))
 	c.Advance(sec(1001), nil)
 	next := New(set, remembering())
@@ -335,5 +335,56 @@ func TestMemorySurvivesAReload(t *testing.T) {
 	}
 	if fs := append(feed(next, rec(1010, 1, "x")), next.Advance(math.MaxInt64, nil)...); len(fs) != 0 {
 		t.Errorf("x is new again: %+v", fs)
+	}
+}
+
+// TestMemoryOfAnEditedRule: memory that was asked for before a rule was edited is
+// not the edited rule's, and it goes on learning until its own comes.
+func TestMemoryOfAnEditedRule(t *testing.T) {
+	t.Parallel()
+	before, after := firstSeen(time.Hour, 0), firstSeen(time.Hour, 0)
+	before.Logic, after.Logic = "before", "after"
+	old := New(newSet(before, 1), remembering())
+	c := New(newSet(after, 1), remembering())
+	c.Migrate(old)
+	pieces := []memory.Piece{{RuleID: "corr", RuleHash: "before", Group: []finding.Pair{{Field: "g", Value: "a"}}, Value: "x", First: sec(1), Last: sec(999)}}
+	if err := c.LoadMemory("corr", "before", pieces, true); err != nil {
+		t.Fatal(err)
+	}
+	if fs := c.Advance(sec(1001), feed(c, rec(1000, 0, "y"))); len(fs) != 0 || len(c.Forgetful()) != 1 {
+		t.Errorf("it fires by another rule's memory: %+v, learning %v", fs, c.Forgetful())
+	}
+	if err := c.LoadMemory("corr", "after", nil, true); err != nil {
+		t.Fatal(err)
+	}
+	if fs := c.Advance(sec(1003), feed(c, rec(1002, 1, "x"))); len(fs) != 1 {
+		t.Errorf("x was never seen by this rule, got %+v", fs)
+	}
+}
+
+// TestRateOfEpisodes: the episodes of another correlation have a season as
+// records have, and too few of them are noticed.
+func TestRateOfEpisodes(t *testing.T) {
+	t.Parallel()
+	for direction, want := range map[string]int{"down": 1, "both": 1, "up": 0} {
+		t.Run(direction, func(t *testing.T) {
+			t.Parallel()
+			inner := corr(rules.EventCount, time.Second, gte(1))
+			set := newSet(inner, 1)
+			inner.ID, inner.Inner = "inner", true
+			outer := rateAnomaly(direction)
+			outer.ID, outer.GroupBy, outer.Index = "outer", []string{"g"}, 1
+			outer.Inputs = []rules.Input{{Name: "inner", Correlation: inner, GroupSlots: []int{-1}, GroupNames: []string{"g"}}}
+			set.Correlations = append(set.Correlations, outer)
+			c := New(set, quiet())
+			var fs []Firing
+			for _, r := range week(rand.New(rand.NewPCG(1, 2)), weekEnd-7*86400, weekEnd) {
+				fs = c.Observe(r.input(), fs)
+				fs = c.Advance(r.ts-sec(10), fs)
+			}
+			if fs = c.Advance(sec(weekEnd+3600), fs); len(fs) != want {
+				t.Errorf("%d firings, want %d: %+v", len(fs), want, fs)
+			}
+		})
 	}
 }

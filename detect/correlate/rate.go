@@ -18,6 +18,10 @@ type rateWindow struct {
 
 const minute = event.Instant(time.Minute)
 
+// longestWindow is how far back season.Model looks: events that are missing there
+// would be too few.
+const longestWindow = 30 * minute
+
 // sampleEvery is the least distance between two events of a group that become
 // evidence.
 const sampleEvery = event.Instant(time.Second)
@@ -54,7 +58,7 @@ func (s *spec) watches() bool { return s.corr.Direction != "up" }
 func (c *Correlator) beginRate(g *group, w *rateWindow, o *obs) {
 	if w.loaded {
 		w.loaded = false
-		w.m.Skip(int64(c.began / minute))
+		w.m.Skip(int64(max(c.began, g.s.known) / minute))
 	}
 	if g.s.watches() && g.due == 0 {
 		c.timer(g, (o.ts/minute+1)*minute)
@@ -73,13 +77,14 @@ func (c *Correlator) expireRate(g *group, w *rateWindow, due event.Instant) {
 		c.end(g)
 	}
 	w.m.Close(int64(due / minute))
-	if v := w.m.Down().Surprise; v >= s.corr.Threshold {
+	if v := w.m.Down().Surprise; v >= s.corr.Threshold && s.judges(due-longestWindow) {
 		g.live = c.isLive
 		c.satisfied(g, due, 0, v)
 		g.live = false
 	}
 	c.tell(g)
-	if g.newest+s.keep > due {
+	open := g.ep != nil && !g.ep.closed
+	if g.newest+s.keep > due && (open || w.m.Silence() >= s.corr.Threshold) { // else the next event asks again
 		g.due = 0
 		c.timer(g, due+minute)
 	}

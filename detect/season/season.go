@@ -259,6 +259,23 @@ func (m *Model) Up() Score {
 // closed minute.
 func (m *Model) Down() Score { return m.score(false, lower) }
 
+// Silence is the most that Down can come to as long as no event is added: no
+// window is expected to hold more than the largest rate says, rates only fall
+// without events, and silence is no less probable than with Poisson's
+// distribution, exp(-mean).
+func (m *Model) Silence() float64 {
+	most := 0.0
+	for half := range m.bins {
+		for bin := range m.bins[half] {
+			most = max(most, m.binRate(half, bin))
+		}
+	}
+	for _, r := range m.rates {
+		most = max(most, r)
+	}
+	return longest * most / math.Ln10
+}
+
 // score takes the most surprising window, with the minute that is being counted
 // or without.
 func (m *Model) score(current bool, tail func(n, mu, r float64) float64) Score {

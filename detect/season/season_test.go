@@ -327,3 +327,31 @@ func BenchmarkModel(b *testing.B) {
 		}
 	})
 }
+
+// TestMostOfSilence: without events nothing is ever more surprising than was said when
+// the last one came.
+func TestMostOfSilence(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []float64{0.001, 0.05, 0.4, 1, 20} {
+		for seed := range uint64(6) {
+			s := series{rng: rand.New(rand.NewPCG(seed, 7)), rate: rate, phi: 0.2 * float64(seed%2)}
+			m := &Model{}
+			at := int64(1440 * 100)
+			for end := at + 1440*int64(4+seed); at < end; at++ {
+				m.Add(at, s.draw(at))
+			}
+			m.Close(at)
+			most, down := m.Silence(), 0.0
+			for end := at + 1440*8; at < end; at++ {
+				m.Close(at)
+				down = max(down, m.Down().Surprise)
+			}
+			if down > most || rate == 20 && down < 5.5 {
+				t.Errorf("rate %v, seed %d: surprise %v, said at most %v", rate, seed, down, most)
+			}
+			if later := m.Silence(); later > most {
+				t.Errorf("rate %v, seed %d: it rose from %v to %v", rate, seed, most, later)
+			}
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/event"
 )
 
 // TestMemoryKeepsTheLastEpisodes: so many of one rule and group, and so many at
@@ -36,5 +37,24 @@ func TestMemoryKeepsTheLastEpisodes(t *testing.T) {
 	}
 	if len(m.order) > 2*maxEpisodes || len(m.findings) != maxEpisodes || !m.has("f"+strconv.Itoa(maxEpisodes-1)) || m.has("f0") {
 		t.Errorf("%d in order and %d findings after a storm in one group", len(m.order), len(m.findings))
+	}
+}
+
+// TestKeptPositions: what rests on positions is covered once each of them is kept.
+func TestKeptPositions(t *testing.T) {
+	t.Parallel()
+	busy, idle := event.Partition{Topic: "t", ID: 0}, event.Partition{Topic: "t", ID: 1}
+	k := &keptPositions{}
+	upTo := map[event.Partition]int64{busy: 5, idle: 0} // nothing of idle was observed
+	if k.covers(upTo) {
+		t.Error("nothing is kept yet")
+	}
+	k.note(map[event.Partition]int64{busy: 4})
+	if k.covers(upTo) {
+		t.Error("4 is not 5")
+	}
+	k.note(map[event.Partition]int64{busy: 5})
+	if !k.covers(upTo) {
+		t.Error("a partition without events holds the others up")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,12 +102,15 @@ func (a *App) loadRuleMemory(ctx context.Context, e *detect.Engine, history bool
 	set := e.Rules()
 	var errs []error
 	for _, c := range learning {
+		if !slices.Contains(set.Correlations, c) {
+			continue // swapped just now; the next turn has its successor
+		}
 		n, err := a.recall(ctx, e, set, c, history)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("rule %s: %w", c.ID, err))
 			continue
 		}
-		if err := e.LoadMemory(c.ID, nil, true); err != nil {
+		if err := e.LoadMemory(c.ID, c.Logic, nil, true); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -124,7 +128,7 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 	}
 	load := func(pieces []memory.Piece) error {
 		// What does not fit the rule any more is no reason to have none.
-		if err := e.LoadMemory(c.ID, pieces, false); err != nil {
+		if err := e.LoadMemory(c.ID, c.Logic, pieces, false); err != nil {
 			a.log.Warn("a piece of memory was passed over", "rule", c.ID, "error", err)
 		}
 		return nil
@@ -172,12 +176,13 @@ func (k *keptPositions) note(detected map[event.Partition]int64) {
 	maps.Copy(k.at, detected)
 }
 
-// covers reports whether all of upTo is kept.
+// covers reports whether all of upTo is kept. A partition of which nothing was
+// observed has no position that is kept, and needs none.
 func (k *keptPositions) covers(upTo map[event.Partition]int64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for p, pos := range upTo {
-		if at, ok := k.at[p]; !ok || at < pos {
+		if k.at[p] < pos {
 			return false
 		}
 	}

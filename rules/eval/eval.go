@@ -245,7 +245,7 @@ func (r *run) judge(in correlate.Input, hasTime bool) error {
 		r.stats.Matches++
 		when := ""
 		if hasTime {
-			when = in.TS.Time().Format(time.RFC3339Nano)
+			when = timeText(in.TS)
 		}
 		if err := r.write("match", &rule.Meta, Line{Time: when, Group: map[string]string{}, Events: []int64{in.Ref.Offset}, Value: 1}); err != nil {
 			return err
@@ -265,7 +265,7 @@ func (r *run) judge(in correlate.Input, hasTime bool) error {
 func (r *run) findings(list []correlate.Firing) error {
 	for i := range list {
 		f := &list[i]
-		l := Line{Time: f.Fired.Time().Format(time.RFC3339Nano), Group: map[string]string{}, Value: f.Value, Events: []int64{}}
+		l := Line{Time: timeText(f.Fired), Group: map[string]string{}, Value: f.Value, Events: []int64{}}
 		for _, p := range f.Group {
 			l.Group[p.Field] = p.Value
 		}
@@ -280,6 +280,9 @@ func (r *run) findings(list []correlate.Firing) error {
 	return nil
 }
 
+// timeText is t for the output. Zero is a time here: that of 1970.
+func timeText(t event.Instant) string { return time.Unix(0, int64(t)).UTC().Format(time.RFC3339Nano) }
+
 func (r *run) write(kind string, m *rules.Meta, l Line) error {
 	l.Kind, l.RuleID, l.RuleName, l.RuleTitle, l.Level = kind, m.ID, m.Name, m.Title, m.Level
 	if err := r.enc.Encode(l); err != nil {
@@ -288,27 +291,30 @@ func (r *run) write(kind string, m *rules.Meta, l Line) error {
 	return nil
 }
 
+// maxSeconds is the largest distance of a time from 1970 that is read.
+const maxSeconds = 9_000_000_000
+
 // ParseTime reads a time as records have it: RFC 3339 (a space may stand for the
 // T, and a missing zone means UTC), or a number of seconds since 1970, from 1e11
-// on of milliseconds.
+// on of milliseconds. Times outside the years 1685 to 2255 are none.
 func ParseTime(s string) (event.Instant, bool) {
 	if len(s) >= len("2006-01-02") && s[4] == '-' && s[7] == '-' { // no number has this form
 		return parseDate(s)
 	}
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		switch {
-		case n > 9_000_000_000_000 || n < -9_000_000_000:
+		case n > maxSeconds*1000 || n < -maxSeconds:
 			return 0, false
 		case n >= 1e11:
 			return event.Instant(n * int64(time.Millisecond)), true
 		}
-		return event.Instant(n * int64(time.Second)), n != 0
+		return event.Instant(n * int64(time.Second)), true
 	}
 	if f, err := strconv.ParseFloat(s, 64); err == nil {
 		if f >= 1e11 {
 			f /= 1000
 		}
-		if f != f || f < -9e9 || f > 9e9 {
+		if f != f || f < -maxSeconds || f > maxSeconds {
 			return 0, false
 		}
 		whole, frac := math.Modf(f)
@@ -318,14 +324,18 @@ func ParseTime(s string) (event.Instant, bool) {
 }
 
 func parseDate(s string) (event.Instant, bool) {
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return event.At(t), true
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		s = strings.Replace(s, " ", "T", 1)
+		t, err = time.Parse(time.RFC3339Nano, s)
 	}
-	s = strings.Replace(s, " ", "T", 1)
-	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {
-		if t, err := time.Parse(form, s); err == nil {
-			return event.At(t), true
-		}
+	if err != nil {
+		t, err = time.Parse("2006-01-02T15:04:05.999999999", s)
 	}
-	return 0, false
+	// An instant is 64 bits of nanoseconds: what lies outside would come out as
+	// another time.
+	if sec := t.Unix(); err != nil || sec > maxSeconds || sec < -maxSeconds {
+		return 0, false
+	}
+	return event.At(t), true
 }

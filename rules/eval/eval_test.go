@@ -154,12 +154,53 @@ func TestParseTime(t *testing.T) {
 	for in, want := range map[string]string{
 		"2026-01-01T00:00:00.5Z": "2026-01-01T00:00:00.5Z", "2026-01-01T02:00:00+02:00": "2026-01-01T00:00:00Z",
 		"1767225600": "2026-01-01T00:00:00Z", "1767225600123": "2026-01-01T00:00:00.123Z", "1767225600.25": "2026-01-01T00:00:00.25Z",
+		"1969-12-31T23:59:59Z": "1969-12-31T23:59:59Z", "-1": "1969-12-31T23:59:59Z",
 		"": "-", "soon": "-", "1e300": "-", "99999999999999999": "-",
+		"0001-01-01T00:00:00Z": "-", "1600-01-01T00:00:00Z": "-", "2500-01-01 00:00:00": "-", "9999-12-31T23:59:59Z": "-",
 	} {
 		got, ok := ParseTime(in)
 		if got.String() != want || ok != (want != "-") {
 			t.Errorf("%q: got %s, %t, want %s", in, got, ok, want)
 		}
+	}
+}
+
+// TestEarlyTimes: the first second of 1970 is a time like any other, and so are
+// those before it.
+func TestEarlyTimes(t *testing.T) {
+	t.Parallel()
+	record := func(time string) string {
+		return `{"time":` + time + `,"action":"denied","user":"root","src":{"ip":"10.0.0.1"}}` + "\n"
+	}
+	for name, c := range map[string]struct {
+		times   []string
+		match   string // time of the first
+		finding string
+	}{
+		"from zero on":     {[]string{"0", "1", "2"}, "1970-01-01T00:00:00Z", "1970-01-01T00:00:02Z"},
+		"zero as a date":   {[]string{`"1970-01-01T00:00:00Z"`, "0.0", "1"}, "1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z"},
+		"up to zero":       {[]string{"-2", "-1", "0"}, "1969-12-31T23:59:58Z", "1970-01-01T00:00:00Z"},
+		"enough for chart": {strings.Split("-100,-90,-80,-70,-60,-50,-40,-35,-33,-30,-29,-28,-27,-26,-25,-24,-23,-22,-21,-20,-19,-18,-17,-16,-15,-14,-13,-12,-11,-10,-3,-2,-1,4", ","), "1969-12-31T23:58:20Z", "1969-12-31T23:58:40Z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := ""
+			for _, s := range c.times {
+				in += record(s)
+			}
+			got, stats, err := lines(t, Options{Rules: []rules.File{{Name: "r.yml", Data: []byte(spike)}}}, in)
+			if err != nil || stats.NoTime != 0 || len(got) < 4 {
+				t.Fatalf("%v, %+v, %+v", err, stats, got)
+			}
+			for _, l := range got {
+				if l.Kind == "finding" && l.Time != c.finding {
+					t.Errorf("finding at %s, want %s", l.Time, c.finding)
+				}
+			}
+			if got[0].Time != c.match {
+				t.Errorf("match at %s, want %s", got[0].Time, c.match)
+			}
+		})
 	}
 }
 
