@@ -164,3 +164,27 @@ func TestOnlyTheEventLoggerTellsOfLogins(t *testing.T) {
 		}
 	}
 }
+
+// TestNoHalfOfASecret: a text that is cut ends before the word at the cut, which may
+// be a secret that half of it does not show.
+func TestNoHalfOfASecret(t *testing.T) {
+	t.Parallel()
+	const secret = "q7Zx0Lw2Vb9Nc4Mf8Hk1Jd6Sg3Ta5Ry0Ue7Io2Pq"
+	text := strings.Repeat("x ", 505) + " " + secret
+	want := strings.TrimSuffix(text, secret)
+	shipped(t, "okta").Map([]byte(`{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"x","outcome":{"reason":"`+text+`"}}`), options, func(_ int32, e *event.Event, err error) {
+		if err != nil || e.Reason != want {
+			t.Errorf("mapped: %v, %v", err, e)
+		}
+	})
+	var e event.Event
+	if err := event.Decode([]byte(`{"type":"session.denied","time":"2026-03-01T12:00:00Z","reason":"`+text+`"}`), event.Limits{}, &e); err != nil || e.Reason != want {
+		t.Errorf("canonical: %v, %q", err, e.Reason)
+	}
+	// One word is all there is, and the end of a word is no half of it.
+	for in, want := range map[string]string{strings.Repeat("a", 20): "aaaaaaaaaa", "aaaaa bbbb cc": "aaaaa bbbb", "aaaaa bbbbb": "aaaaa ", "é" + strings.Repeat("é", 9): "ééééé"} {
+		if got := event.Cut(in, 10); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
