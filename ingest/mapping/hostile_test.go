@@ -132,6 +132,11 @@ func TestNobodyIsLetInOnAGuess(t *testing.T) {
 		"otlp, let through":             {"otlp", otlp(`{"intValue":"500"}`), event.TypeRequestAllowed},
 		"ecs, status with a fraction":   {"ecs", ecs(`401.00`), event.TypeRequestUnauthorized},
 		"ecs, status that is none":      {"ecs", ecs(`0`), event.TypeLogRecord},
+		"ocsf, failed and no more":      {"ocsf", `{"class_uid":6003,"category_uid":6,"status_id":2,"time":1772366400000,"api":{"operation":"X"}}`, event.TypeLogRecord},
+		"ocsf, failed with a code":      {"ocsf", `{"class_uid":6003,"category_uid":6,"status_id":2,"time":1772366400000,"api":{"operation":"X","response":{"error":"NoSuchBucket"}}}`, event.TypeRequestAllowed},
+		"okta, factor not taken away":   {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.mfa.factor.deactivate","outcome":{"result":"FAILURE"}}`, event.TypeLogRecord},
+		"okta, logout of all failed":    {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.authentication.universal_logout","outcome":{"result":"FAILURE"}}`, event.TypeLogRecord},
+		"okta, factor refused":          {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.mfa.okta_verify.deny_push","outcome":{"result":"FAILURE"}}`, event.TypeSessionDenied},
 		"ecs, let through":              {"ecs", ecs(`200`), event.TypeRequestAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {
