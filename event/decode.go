@@ -302,12 +302,40 @@ func badValue(f Field, detail string) error {
 // alias is b as a string without a copy.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// cut shortens b to at most n bytes at a rune's boundary.
+// Cut shortens a text that is longer than n bytes as Decode does.
+func Cut(v string, n int) string {
+	if len(v) <= n {
+		return v
+	}
+	return alias(cut([]byte(v), n))
+}
+
+// maxCutWord bounds the word that a cut takes with it.
+const maxCutWord = 128
+
+// cut shortens b to at most n bytes at a rune's boundary. A word that it would
+// halve goes whole, unless nothing else is left: half a secret is not recognised as
+// one when secrets are masked, and half of it is too much.
 func cut(b []byte, n int) []byte {
 	for n > 0 && !utf8.RuneStart(b[n]) {
 		n--
 	}
-	return b[:n]
+	if !wordByte(b[n]) {
+		return b[:n]
+	}
+	start := n
+	for start > 0 && n-start <= maxCutWord && wordByte(b[start-1]) {
+		start--
+	}
+	if start == 0 || n-start > maxCutWord {
+		return b[:n]
+	}
+	return b[:start]
+}
+
+// wordByte reports whether c may stand in a credential.
+func wordByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '+'
 }
 
 func hasControl(b []byte) bool {

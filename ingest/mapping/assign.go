@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/keysentry/keysentry/event"
 )
@@ -138,11 +137,7 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 		if !spec.Cut && !callerChosen[a.field] {
 			return a.fault(event.ProblemBadValue, "longer than "+strconv.Itoa(spec.MaxBytes)+" bytes")
 		}
-		n := spec.MaxBytes
-		for n > 0 && !utf8.RuneStart(v[n]) {
-			n--
-		}
-		v = v[:n]
+		v = event.Cut(v, spec.MaxBytes)
 	}
 	e.SetString(a.field, strings.Clone(v))
 	return nil

@@ -132,6 +132,11 @@ func TestNobodyIsLetInOnAGuess(t *testing.T) {
 		"otlp, let through":             {"otlp", otlp(`{"intValue":"500"}`), event.TypeRequestAllowed},
 		"ecs, status with a fraction":   {"ecs", ecs(`401.00`), event.TypeRequestUnauthorized},
 		"ecs, status that is none":      {"ecs", ecs(`0`), event.TypeLogRecord},
+		"ocsf, failed and no more":      {"ocsf", `{"class_uid":6003,"category_uid":6,"status_id":2,"time":1772366400000,"api":{"operation":"X"}}`, event.TypeLogRecord},
+		"ocsf, failed with a code":      {"ocsf", `{"class_uid":6003,"category_uid":6,"status_id":2,"time":1772366400000,"api":{"operation":"X","response":{"error":"NoSuchBucket"}}}`, event.TypeRequestAllowed},
+		"okta, factor not taken away":   {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.mfa.factor.deactivate","outcome":{"result":"FAILURE"}}`, event.TypeLogRecord},
+		"okta, logout of all failed":    {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.authentication.universal_logout","outcome":{"result":"FAILURE"}}`, event.TypeLogRecord},
+		"okta, factor refused":          {"okta", `{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"user.mfa.okta_verify.deny_push","outcome":{"result":"FAILURE"}}`, event.TypeSessionDenied},
 		"ecs, let through":              {"ecs", ecs(`200`), event.TypeRequestAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,6 +166,30 @@ func TestOnlyTheEventLoggerTellsOfLogins(t *testing.T) {
 					t.Errorf("%s of %s: %v, %v, want %v", name, logger, err, e, want)
 				}
 			})
+		}
+	}
+}
+
+// TestNoHalfOfASecret: a text that is cut ends before the word at the cut, which may
+// be a secret that half of it does not show.
+func TestNoHalfOfASecret(t *testing.T) {
+	t.Parallel()
+	const secret = "q7Zx0Lw2Vb9Nc4Mf8Hk1Jd6Sg3Ta5Ry0Ue7Io2Pq"
+	text := strings.Repeat("x ", 505) + " " + secret
+	want := strings.TrimSuffix(text, secret)
+	shipped(t, "okta").Map([]byte(`{"uuid":"1","published":"2026-03-01T12:00:00Z","eventType":"x","outcome":{"reason":"`+text+`"}}`), options, func(_ int32, e *event.Event, err error) {
+		if err != nil || e.Reason != want {
+			t.Errorf("mapped: %v, %v", err, e)
+		}
+	})
+	var e event.Event
+	if err := event.Decode([]byte(`{"type":"session.denied","time":"2026-03-01T12:00:00Z","reason":"`+text+`"}`), event.Limits{}, &e); err != nil || e.Reason != want {
+		t.Errorf("canonical: %v, %q", err, e.Reason)
+	}
+	// One word is all there is, and the end of a word is no half of it.
+	for in, want := range map[string]string{strings.Repeat("a", 20): "aaaaaaaaaa", "aaaaa bbbb cc": "aaaaa bbbb", "aaaaa bbbbb": "aaaaa ", "é" + strings.Repeat("é", 9): "ééééé"} {
+		if got := event.Cut(in, 10); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
 }
