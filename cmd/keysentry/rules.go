@@ -163,7 +163,7 @@ type evalFlags struct {
 }
 
 func rulesEvalCommand(std stdio) *cobra.Command {
-	c := &cobra.Command{Use: "eval --rules PATH... --events FILE", Short: "Evaluate rules over a file of records", Args: noArgs,
+	c := &cobra.Command{Use: "eval --rules PATH... --events FILE", Short: "Evaluate rules over a file of records",
 		Example: `  keysentry rules eval --rules my-rule.yml --events records.ndjson --time ts
   zcat trail.json.gz | keysentry rules eval --rules rules/ --events - --mapping cloudtrail`,
 		Long: `Evaluate rules over a file of records and print one JSON object per match or
@@ -188,7 +188,13 @@ others are evaluated all the same.`}
 	ef.lateness = f.Duration("lateness", 0, "allowed lateness")
 	ef.logsource = f.StringToString("logsource", nil, "apply only rules of this logsource, as `KEY=VALUE,...`")
 	ef.placeholders = f.StringArray("placeholder", nil, "value of a %name% in rules, as `NAME=VALUE`; repeat it for more values")
-	c.RunE = action(func(ctx context.Context) error { return evalRules(ctx, std, ef) })
+	c.RunE = func(c *cobra.Command, more []string) error { // --rules A B names both, as a shell's *.yml does
+		if len(more) > 0 && len(*ef.rules) == 0 {
+			return usage(fmt.Errorf("%q: name rules with --rules, records with --events", more[0]))
+		}
+		*ef.rules = append(*ef.rules, more...)
+		return evalRules(c.Context(), std, ef)
+	}
 	return c
 }
 

@@ -240,6 +240,7 @@ func (c *Correlator) settleSilent() {
 		ep := x.ep
 		switch {
 		case !ep.silent || ep.fired:
+		case !x.g.s.judges(x.g.windowOf(ep.first)): // what it was judged by has turned out to be incomplete
 		case ep.waiting:
 			x.waited = true
 			kept = append(kept, x)
@@ -253,6 +254,15 @@ func (c *Correlator) settleSilent() {
 	}
 	clear(c.silent[len(kept):])
 	c.silent = kept
+}
+
+// windowOf is where the window begins that is judged at the first time of an
+// episode.
+func (g *group) windowOf(first event.Instant) event.Instant {
+	if g.fwd != nil {
+		return first
+	}
+	return first - g.s.span
 }
 
 // firing is the part of a firing that the group knows, for an episode that is

@@ -170,3 +170,33 @@ func TestAbsenceAfterARestart(t *testing.T) {
 		})
 	}
 }
+
+// TestReplayThatWasIncomplete: what a replay saw is not believed once it is known
+// that events were left out of it.
+func TestReplayThatWasIncomplete(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		rule    *rules.Correlation
+		missing event.Instant
+		want    int
+	}{
+		"all was there":        {&rules.Correlation{Type: rules.Absence, Timespan: time.Minute}, sec(900), 1},
+		"a part was left out":  {&rules.Correlation{Type: rules.Absence, Timespan: time.Minute}, sec(990), 0},
+		"it can only add":      {corr(rules.EventCount, time.Minute, gte(1)), sec(990), 1},
+		"it could make it few": {corr(rules.EventCount, time.Minute, []rules.Bound{{Op: "lte", Value: 1}}), sec(1000), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := New(newSet(tc.rule, 2), quiet())
+			c.Resume(sec(1000), math.MinInt64)
+			in := rec(999, 0, "").input()
+			in.Silent = true
+			fs := c.Advance(sec(1000), c.Observe(in, nil))
+			c.Missing(tc.missing)
+			c.GoLive()
+			if fs = c.Advance(math.MaxInt64, fs); len(fs) != tc.want {
+				t.Errorf("%d fired, want %d", len(fs), tc.want)
+			}
+		})
+	}
+}

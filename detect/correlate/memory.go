@@ -161,17 +161,22 @@ func (c *Correlator) loadValue(w *seenWindow, m *memory.Piece) {
 
 // tell notes what of g's memory has changed.
 func (c *Correlator) tell(g *group) {
-	if !g.s.remembers || len(c.dirty) >= maxMarks {
+	if !g.s.remembers {
 		return
 	}
+	full := len(c.dirty) >= maxMarks
 	switch w := g.w.(type) {
 	case *seenWindow:
 		for _, val := range w.changed {
-			c.dirty = append(c.dirty, news{g, val})
+			if !full {
+				c.dirty = append(c.dirty, news{g, val})
+			} else if v := w.known[val]; v != nil {
+				v.told = never
+			}
 		}
 		w.changed = w.changed[:0]
 	case *rateWindow:
-		if now, begun := w.m.Minute(); begun && now-w.told >= tellSeason {
+		if now, begun := w.m.Minute(); begun && now-w.told >= tellSeason && !full {
 			w.told = now
 			c.dirty = append(c.dirty, news{g: g})
 		}

@@ -338,6 +338,31 @@ func TestMemorySurvivesAReload(t *testing.T) {
 	}
 }
 
+// TestMemoryThatNobodyTakes: what is to be told is bounded, and what had no room is
+// told when it is seen again.
+func TestMemoryThatNobodyTakes(t *testing.T) {
+	t.Parallel()
+	c := New(newSet(firstSeen(time.Minute, 0), 1), remembering())
+	_ = c.LoadMemory("corr", "", nil, true)
+	c.dirty = make([]news, maxMarks)
+	see := func(i int) {
+		feed(c, rec(1000+20*float64(i), int64(i), "x"))
+		c.Advance(sec(1001+20*float64(i)), nil)
+	}
+	for i := range 100 {
+		see(i)
+	}
+	w := c.specs[0].slab[0].w.(*seenWindow)
+	if len(w.changed) != 0 || len(c.dirty) != maxMarks {
+		t.Errorf("%d values and %d marks wait to be told", len(w.changed), len(c.dirty))
+	}
+	c.dirty = nil
+	see(100)
+	if took := c.TakeMemory(10); len(took) != 1 || took[0].First != sec(1000) || took[0].Last != sec(3000) {
+		t.Errorf("told %+v", took)
+	}
+}
+
 // TestMemoryOfAnEditedRule: memory that was asked for before a rule was edited is
 // not the edited rule's, and it goes on learning until its own comes.
 func TestMemoryOfAnEditedRule(t *testing.T) {
