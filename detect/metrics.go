@@ -53,7 +53,7 @@ func newMetrics(r *metrics.Registry, e *Engine) *engineMetrics {
 	counter("evicted_total", "Groups dropped for room.", func(s correlate.Stats) uint64 { return s.Evicted })
 	counter("orphaned_total", "Observations whose group was dropped before they were judged.", func(s correlate.Stats) uint64 { return s.Orphaned })
 	counter("forced_total", "Observations judged before the watermark, for room.", func(s correlate.Stats) uint64 { return s.Forced })
-	counter("unknown_total", "Absences that were not judged, for want of coverage or of room.", func(s correlate.Stats) uint64 { return s.Unknown })
+	counter("unknown_total", "Absences and new values that were not judged, for want of coverage or of room.", func(s correlate.Stats) uint64 { return s.Unknown })
 	counter("held_total", "Episodes that waited for the watermark before they fired.", func(s correlate.Stats) uint64 { return s.Held })
 	return m
 }

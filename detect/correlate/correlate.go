@@ -470,5 +470,8 @@ func (c *Correlator) TakeUpdates() []Update {
 func (c *Correlator) Stats() Stats {
 	s := c.stats
 	s.Pending = c.wait.n
+	for _, x := range c.specs {
+		s.Unknown += x.doubted
+	}
 	return s
 }

@@ -154,6 +154,30 @@ func TestEvidenceOfANewValue(t *testing.T) {
 	}
 }
 
+// TestADroppedGroupIsNotNew: of a group that may have been dropped for room nothing
+// is called new.
+func TestADroppedGroupIsNotNew(t *testing.T) {
+	t.Parallel()
+	cfg := quiet()
+	cfg.MaxGroups = 2
+	c := New(newSet(firstSeen(time.Hour, 0), 1), cfg)
+	var fs []Firing
+	for i := range 9 {
+		r := rec(1000+float64(i)*20, int64(i), "x")
+		r.group = strconv.Itoa(i % 3)
+		fs = append(fs, feed(c, r)...)
+		fs = c.Advance(r.ts+1, fs)
+	}
+	if s := c.Stats(); len(fs) > 3 || s.Evicted == 0 || s.Unknown != uint64(9-len(fs)) {
+		t.Errorf("%d findings about three groups with one value each, %+v", len(fs), s)
+	}
+	late := rec(1e4, 100, "y")
+	late.group = "3"
+	if fs := append(feed(c, late), c.Advance(math.MaxInt64, nil)...); len(fs) != 1 {
+		t.Errorf("when the lookback has passed, a new group is new: %+v", fs)
+	}
+}
+
 func TestValuesOfAGroupAreBounded(t *testing.T) {
 	t.Parallel()
 	c := New(newSet(firstSeen(time.Hour, time.Minute), 1), quiet())

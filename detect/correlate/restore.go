@@ -66,7 +66,7 @@ func (c *Correlator) Migrate(old *Correlator) {
 		delete(same, s.signature())
 		s.known, s.missing = was.known, was.missing
 		s.groups, s.slab, s.bytes, s.restored = was.groups, was.slab, was.bytes, was.restored
-		s.learning, s.lost = was.learning, was.lost
+		s.learning, s.lost, s.doubted = was.learning, was.lost, was.doubted
 		for _, g := range s.slab {
 			g.s = s
 		}

@@ -11,6 +11,9 @@ import (
 // it was first and last seen. A value satisfies the condition when it was not
 // seen within the lookback before; it is judged in order of time.
 //
+// A group that begins after others were dropped for room may be one of them: until
+// the lookback has passed since, its values are not told, but counted as unknown.
+//
 // A group that has been known for less than learn fires nothing: all of its
 // values are new. One of which nothing was seen for the lookback is new again. A
 // rule whose memory was not loaded fires nothing either.
@@ -20,6 +23,8 @@ type seenWindow struct {
 	last  event.Instant // when it was last seen
 	fresh int           // new values since the last verdict
 	took  bool          // the last observation was one
+	// doubt is until when what this group saw may have been dropped.
+	doubt event.Instant
 	// changed are values that TakeMemory has to tell.
 	changed []uint64
 	names   int // bytes of texts
@@ -63,7 +68,11 @@ func (w *seenWindow) add(s *spec, o *obs) {
 	}
 	v.last = max(v.last, o.ts)
 	w.change(s, o.val, v)
-	if !s.learning && o.ts-w.since >= event.Instant(s.corr.Learn) {
+	switch {
+	case s.learning || o.ts-w.since < event.Instant(s.corr.Learn):
+	case w.doubt != never && o.ts-w.doubt <= event.Instant(s.corr.Lookback):
+		s.doubted++
+	default:
 		w.fresh++
 		w.took = true
 	}

@@ -43,8 +43,10 @@ type spec struct {
 	remembers, learning bool
 	// lost is the newest event of a group that was dropped for room: an absence
 	// that reaches back to it cannot be judged.
-	lost  event.Instant
-	users []use // correlations that take this one's episodes in
+	lost event.Instant
+	// doubted counts values of first_seen that may have been known before.
+	doubted uint64
+	users   []use // correlations that take this one's episodes in
 
 	groups   map[string]*group
 	slab     []*group

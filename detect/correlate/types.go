@@ -101,7 +101,7 @@ type Stats struct {
 	Orphaned     uint64 // observations whose group was dropped before they were judged
 	Forced       uint64 // observations judged before the watermark, for room
 	Held         uint64 // episodes that waited for the watermark before they fired
-	Unknown      uint64 // absences that were not judged, for want of coverage or of room
+	Unknown      uint64 // absences and new values that were not judged, for want of coverage or of room
 }
 
 // Add is the sum of two correlators' counters.

@@ -44,7 +44,7 @@ func newWindow(s *spec) window {
 	case rules.EventRatio:
 		return &ratioWindow{}
 	case rules.FirstSeen:
-		return &seenWindow{known: map[uint64]*seenValue{}, since: never, last: never}
+		return &seenWindow{known: map[uint64]*seenValue{}, since: never, last: never, doubt: s.lost}
 	case rules.Absence:
 		return &absentWindow{a: never, b: never}
 	case rules.RateAnomaly:
