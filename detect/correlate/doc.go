@@ -37,6 +37,17 @@
 // window, spans the timespan forward, and is judged when the watermark passes
 // its end. Its First is its start, its Last and Fired are its end.
 //
+// absence with order: after is a forward window too, with an end of its own: see
+// absence.go. Absence is judged only where everything would have been seen.
+//
+// # Rules that remember
+//
+// first_seen and rate_anomaly know more than a window: which values a group had,
+// and how many events are usual when. They are judged in order only. Config.Remembers
+// says that somebody keeps what they know (memory.go): then a rule fires nothing
+// until it was given back, and a group that may have been dropped for room calls
+// nothing new.
+//
 // # Chaining
 //
 // An episode of an inner correlation is an observation of the outer one, at the
