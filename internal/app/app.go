@@ -91,8 +91,8 @@ type App struct {
 
 	mu    sync.Mutex
 	rules *rules.Set
-	// ruleFaults are the faults for which documents are left out of rules.
-	ruleFaults map[string]bool
+	// ruleFaults counts the faults for which documents are left out of rules.
+	ruleFaults map[string]int
 	session    *session // what this member runs on while it leads
 	storeErr   error    // why the schema is not in place; nil once it is
 }

@@ -113,10 +113,10 @@ func (a *App) buildRules() error {
 
 // reportRules says which rules do not run, and why, and keeps it in mind.
 func (a *App) reportRules(diags []rules.Diagnostic) {
-	faults := map[string]bool{}
+	faults := map[string]int{}
 	for _, d := range diags {
 		if d.Severity == rules.Error {
-			faults[faultKey(d)] = true
+			faults[faultKey(d)]++
 			a.log.Error("rule is left out", "at", fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Col), "code", d.Code, "error", d.Message, "hint", d.Hint)
 		}
 	}

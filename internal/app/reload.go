@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,11 +222,15 @@ func nameOf(m *rules.Meta) string {
 // until now must not be lost to a slip of the pen.
 func (a *App) newFaults(diags []rules.Diagnostic) error {
 	a.mu.Lock()
-	known := a.ruleFaults
+	known := maps.Clone(a.ruleFaults)
 	a.mu.Unlock()
 	first, n := "", 0
 	for _, d := range diags {
-		if d.Severity != rules.Error || known[faultKey(d)] {
+		if d.Severity != rules.Error {
+			continue
+		}
+		if k := faultKey(d); known[k] > 0 {
+			known[k]-- // a second one of the same kind is new
 			continue
 		}
 		if n++; n == 1 {
