@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -54,7 +55,11 @@ func TestHistoryIsWhatARuleWouldRemember(t *testing.T) {
 	g := rand.New(rand.NewPCG(11, 12))
 	q := newStore(t)
 	events := stream(g, 600)
-	save(t, q.Client, events)
+	imported := events[0]
+	imported.Ref, imported.Type = event.Ref{Topic: "old's"}, event.TypeSessionDenied
+	imported.Present, imported.SourceIP = imported.Present.Set(event.FieldSourceIP), netip.MustParseAddr("192.0.2.1")
+	imported.SetString(event.FieldUserID, "somebody of another time")
+	save(t, q.Client, append(events[:len(events):len(events)], imported))
 	end := event.At(events[len(events)-1].TS.Time().Add(time.Hour).Truncate(time.Minute))
 	set := load(t, remembers)
 	cfg := correlate.DefaultConfig()
@@ -77,7 +82,7 @@ func TestHistoryIsWhatARuleWouldRemember(t *testing.T) {
 	for _, piece := range live.TakeMemory(1 << 20) {
 		want[piece.RuleID+key(piece)] = what(piece)
 	}
-	reader := &stored.Reader{Store: q, MaxLateness: 24 * time.Hour}
+	reader := &stored.Reader{Store: q, Imported: []string{"old's"}, MaxLateness: 24 * time.Hour}
 	got := map[string]any{}
 	for _, c := range set.Correlations {
 		err := reader.Remembered(t.Context(), set, c, start.Add(-time.Minute), end, func(pieces []memory.Piece) error {

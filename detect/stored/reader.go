@@ -44,6 +44,9 @@ type Reader struct {
 	MaxLateness time.Duration
 	// QueryBytes bounds the predicates of one query.
 	QueryBytes int
+	// Imported are topics whose events Remembered leaves out: their times are not
+	// ours, and their windows are others.
+	Imported []string
 	// AskTimeout bounds the first question to a store that may be away.
 	AskTimeout time.Duration
 

@@ -32,7 +32,7 @@ func (r *Reader) Remembered(ctx context.Context, set *rules.Set, c *rules.Correl
 		what = fmt.Sprintf("toUnixTimestamp64Nano(max(ts)), intDiv(toUnixTimestamp64Nano(ts), %d) AS history_minute, count()", int64(time.Minute))
 		tail = ", history_minute\nORDER BY " + h.keys + ", history_minute"
 	}
-	rows, err := r.Store.Query(ctx, "SELECT "+h.columns+", "+what+"\nFROM events FINAL\n"+Within(from, to, r.MaxLateness)+
+	rows, err := r.Store.Query(ctx, "SELECT "+h.columns+", "+what+"\nFROM events FINAL\n"+Within(from, to, r.MaxLateness)+r.live()+
 		" AND ("+h.predicate+")\nGROUP BY "+h.keys+tail, nil)
 	if err != nil {
 		return fmt.Errorf("history of %s: %w", c.ID, err)
@@ -52,6 +52,18 @@ func (r *Reader) Remembered(ctx context.Context, set *rules.Set, c *rules.Correl
 		return fmt.Errorf("history of %s: %w", c.ID, err)
 	}
 	return h.flush(true)
+}
+
+// live is the condition that an event is of no imported topic.
+func (r *Reader) live() string {
+	if len(r.Imported) == 0 {
+		return ""
+	}
+	names := make([]string, len(r.Imported))
+	for i, n := range r.Imported {
+		names[i] = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(n) + "'"
+	}
+	return " AND topic NOT IN (" + strings.Join(names, ", ") + ")"
 }
 
 // historian reads groups of events, and remembers as the correlator would.

@@ -59,7 +59,13 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 
 // stored reads what windows are filled from.
 func (a *App) stored() *stored.Reader {
-	return &stored.Reader{Store: Events{a.store}, MaxLateness: a.cfg.Ingest.MaxLateness, QueryBytes: fillQueryBytes,
+	var imported []string
+	for _, t := range a.cfg.Ingest.Topics {
+		if a.imported(t.Name) {
+			imported = append(imported, t.Name)
+		}
+	}
+	return &stored.Reader{Imported: imported, Store: Events{a.store}, MaxLateness: a.cfg.Ingest.MaxLateness, QueryBytes: fillQueryBytes,
 		AskTimeout: a.cfg.Ingest.FillTimeout * 2 / 5}
 }
 
