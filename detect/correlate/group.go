@@ -337,7 +337,9 @@ type carried struct {
 	slots  []int
 	values []string
 	has    []bool
-	value  string // of first_seen: the value itself, when it is not known
+	// Of first_seen: the value itself, when it was not known on arrival.
+	value string
+	named bool
 }
 
 // naming is x with a value of first_seen.
@@ -346,7 +348,7 @@ func (x *carried) naming(value string) *carried {
 	if x != nil {
 		n = *x
 	}
-	n.value = strings.Clone(value)
+	n.value, n.named = strings.Clone(value), true
 	return &n
 }
 

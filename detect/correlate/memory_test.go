@@ -137,6 +137,32 @@ func TestARuleWithoutMemoryLearns(t *testing.T) {
 	}
 }
 
+// TestAnEmptyValueIsAValue: it is told, and known again, like any other.
+func TestAnEmptyValueIsAValue(t *testing.T) {
+	t.Parallel()
+	piece := memory.Piece{RuleID: "corr", Group: []finding.Pair{{Field: "g", Value: "a"}}, First: sec(1000), Last: sec(1000)}
+	set := newSet(firstSeen(time.Hour, 0), 1)
+	set.Correlations[0].Inputs[0].FieldSlots = []int{2}
+	c := New(set, remembering())
+	_ = c.LoadMemory("corr", "", nil, true)
+	in := rec(1000, 0, "").input()
+	in.Values = emptyField{rec(1000, 0, "")}
+	fs := c.Advance(sec(1001), c.Observe(in, nil))
+	if diff := cmp.Diff([]memory.Piece{piece}, c.TakeMemory(10)); diff != "" || len(fs) != 1 {
+		t.Errorf("%d findings, told (-want +got):\n%s", len(fs), diff)
+	}
+}
+
+// emptyField is a record whose field in slot 2 is there, and empty.
+type emptyField struct{ record }
+
+func (r emptyField) Text(slot int) (string, bool) {
+	if slot == 2 {
+		return "", true
+	}
+	return r.record.Text(slot)
+}
+
 // TestEvidenceOfANewValue: the event with the new value is shown, however many
 // ordinary ones came after it.
 func TestEvidenceOfANewValue(t *testing.T) {

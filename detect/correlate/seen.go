@@ -23,7 +23,8 @@ type seenWindow struct {
 	last  event.Instant // when it was last seen
 	fresh int           // new values since the last verdict
 	took  bool          // the last observation was one
-	// doubt is until when what this group saw may have been dropped.
+	// doubt is when the newest of the groups that were dropped before this one
+	// began was last seen; never: none was.
 	doubt event.Instant
 	// changed are values that TakeMemory has to tell.
 	changed []uint64
@@ -34,6 +35,7 @@ type seenValue struct {
 	first, last event.Instant
 	told        event.Instant // last, as it was told
 	text        string
+	named       bool // text is the value; else it was forgotten while it waited
 }
 
 // maxSeen bounds the values of one group. Beyond it the quarter that was not seen
@@ -56,7 +58,7 @@ func (w *seenWindow) add(s *spec, o *obs) {
 	case v == nil:
 		v = &seenValue{first: o.ts, last: o.ts, told: never}
 		if o.carried != nil {
-			v.text = o.carried.value
+			v.text, v.named = o.carried.value, o.carried.named
 			w.names += len(v.text)
 		}
 		w.known[o.val] = v
@@ -81,7 +83,7 @@ func (w *seenWindow) add(s *spec, o *obs) {
 // change notes a value to be told: a new one, or one whose last time has moved by
 // enough that a restart would misjudge it.
 func (w *seenWindow) change(s *spec, val uint64, v *seenValue) {
-	if s.remembers && v.text != "" && v.last-v.told >= max(event.Instant(s.corr.Lookback)/64, event.Instant(updateEvery)) {
+	if s.remembers && v.named && v.last-v.told >= max(event.Instant(s.corr.Lookback)/64, event.Instant(updateEvery)) {
 		v.told = v.last
 		w.changed = append(w.changed, val)
 	}
