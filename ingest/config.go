@@ -182,11 +182,9 @@ func (t TopicConfig) observed() Observed {
 	return t.Observed
 }
 
-// MessageBytes is the largest message that the topic takes.
-func (t TopicConfig) MessageBytes() int { return t.maxBytes() }
-
-// maxBytes is MaxBytes with its default: foreign records are larger than ours.
-func (t TopicConfig) maxBytes() int {
+// MessageBytes is the largest message that the topic takes: MaxBytes with its
+// default, since foreign records are larger than ours.
+func (t TopicConfig) MessageBytes() int {
 	switch {
 	case t.MaxBytes > 0:
 		return t.MaxBytes

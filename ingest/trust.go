@@ -25,7 +25,7 @@ type topic struct {
 }
 
 func newTopic(tc TopicConfig, d DecoderDeps) (*topic, error) {
-	t := &topic{cfg: tc, limits: event.Limits{MaxBytes: tc.maxBytes()},
+	t := &topic{cfg: tc, limits: event.Limits{MaxBytes: tc.MessageBytes()},
 		networks: newNames(tc.Allow.Networks), services: newNames(tc.Allow.Services), hosts: newNames(tc.Allow.Hosts)}
 	allowed := tc.Allow.Types
 	if len(allowed) == 0 {
@@ -42,7 +42,7 @@ func newTopic(tc TopicConfig, d DecoderDeps) (*topic, error) {
 	if d.Mappings == nil {
 		return nil, errors.New("no folder of mappings is given")
 	}
-	t.mapOptions = mapping.Options{Year: tc.Year, Key: []byte(d.FingerprintKey.Reveal()), MaxBytes: tc.maxBytes()}
+	t.mapOptions = mapping.Options{Year: tc.Year, Key: []byte(d.FingerprintKey.Reveal()), MaxBytes: tc.MessageBytes()}
 	var err error
 	if t.mapOptions.Zone, err = time.LoadLocation(tc.Zone); err != nil {
 		return nil, fmt.Errorf("zone %s: %w", tc.Zone, err)

@@ -218,7 +218,7 @@ func remembering(set *rules.Set) func(place int) (string, bool) {
 		}
 	}
 	for _, c := range set.Correlations {
-		if c.Type == rules.FirstSeen || c.Type == rules.RateAnomaly {
+		if correlate.HistoryOf(c) > 0 {
 			mark(c)
 		}
 	}

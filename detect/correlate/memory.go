@@ -70,16 +70,18 @@ func (c *Correlator) Forgetful() []*rules.Correlation {
 func (c *Correlator) History() time.Duration {
 	h := c.lookback
 	for _, s := range c.specs {
-		h = max(h, s.history())
+		if s.corr != nil {
+			h = max(h, HistoryOf(s.corr))
+		}
 	}
 	return h
 }
 
-// history is that of one rule.
-func (s *spec) history() time.Duration {
-	switch s.typ {
+// HistoryOf is how far back a rule remembers; zero for one that only has windows.
+func HistoryOf(c *rules.Correlation) time.Duration {
+	switch c.Type {
 	case rules.FirstSeen:
-		return s.corr.Lookback + s.corr.Learn
+		return c.Lookback + c.Learn
 	case rules.RateAnomaly:
 		return 2 * keepSeason
 	}
@@ -147,7 +149,7 @@ func (c *Correlator) loadValue(w *seenWindow, m *memory.Piece) {
 	val := maphash.String(c.seed, m.Value)
 	v := w.known[val]
 	if v == nil {
-		v = &seenValue{first: m.First, last: m.Last, told: m.Last, text: strings.Clone(m.Value)}
+		v = &seenValue{first: m.First, last: m.Last, told: m.Last, text: strings.Clone(m.Value), named: true}
 		w.known[val] = v
 		w.names += len(v.text)
 		w.bound()

@@ -18,10 +18,6 @@ type rateWindow struct {
 
 const minute = event.Instant(time.Minute)
 
-// longestWindow is how far back season.Model looks: events that are missing there
-// would be too few.
-const longestWindow = 30 * minute
-
 // sampleEvery is the least distance between two events of a group that become
 // evidence.
 const sampleEvery = event.Instant(time.Second)
@@ -77,7 +73,7 @@ func (c *Correlator) expireRate(g *group, w *rateWindow, due event.Instant) {
 		c.end(g)
 	}
 	w.m.Close(int64(due / minute))
-	if v := w.m.Down().Surprise; v >= s.corr.Threshold && s.judges(due-longestWindow) {
+	if v := w.m.Down().Surprise; v >= s.corr.Threshold && s.judges(due-season.Longest*minute) {
 		g.live = c.isLive
 		c.satisfied(g, due, 0, v)
 		g.live = false

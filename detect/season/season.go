@@ -60,7 +60,8 @@ const (
 // with an event in twenty minutes, which shorter ones hardly tell from chance.
 var windows = [...]int{1, 5, 15, 30}
 
-const longest = 30
+// Longest is how far back a model looks, in minutes.
+const Longest = 30
 
 // mean is a fading sum of events over minutes.
 type mean struct{ events, minutes float64 }
@@ -85,8 +86,8 @@ type Model struct {
 	begun  bool
 	seen   int64 // closed minutes
 	// recent are the closed minutes before minute: what was counted, what was
-	// expected, by minute modulo longest. counts holds the winsorised counts too.
-	counts, clipped, rates [longest]float64
+	// expected, by minute modulo Longest. counts holds the winsorised counts too.
+	counts, clipped, rates [Longest]float64
 	known                  int // how many of recent are filled
 }
 
@@ -146,9 +147,9 @@ func (m *Model) closeOne() {
 	if m.seen > 0 {
 		clipped = min(clipped, rate+3*math.Sqrt(m.variance(0, rate, m.evidence(m.minute)))+2)
 	}
-	at := m.minute % longest
+	at := m.minute % Longest
 	m.counts[at], m.clipped[at], m.rates[at] = m.count, clipped, rate
-	m.known = min(m.known+1, longest)
+	m.known = min(m.known+1, Longest)
 	m.measure()
 	half, bin := place(m.minute)
 	m.bins[half][bin].add(clipped, binMemory)
@@ -170,7 +171,7 @@ func (m *Model) measure() {
 		}
 		var n, mu float64
 		for k := range w {
-			at := (m.minute - int64(k)) % longest
+			at := (m.minute - int64(k)) % Longest
 			n += m.clipped[at]
 			mu += m.rates[at]
 		}
@@ -243,7 +244,7 @@ func (m *Model) learned() bool {
 func (m *Model) Recent() (from int64, counts []float64) {
 	from = m.minute - int64(m.known)
 	for k := from; k < m.minute; k++ {
-		counts = append(counts, m.counts[k%longest])
+		counts = append(counts, m.counts[k%Longest])
 	}
 	return from, append(counts, m.count)
 }
@@ -273,7 +274,7 @@ func (m *Model) Silence() float64 {
 	for _, r := range m.rates {
 		most = max(most, r)
 	}
-	return longest * most / math.Ln10
+	return Longest * most / math.Ln10
 }
 
 // score takes the most surprising window, with the minute that is being counted
@@ -298,7 +299,7 @@ func (m *Model) score(current bool, tail func(n, mu, r float64) float64) Score {
 			if int(back) > m.known {
 				return best
 			}
-			at := ((m.minute-back)%longest + longest) % longest
+			at := ((m.minute-back)%Longest + Longest) % Longest
 			n += m.counts[at]
 			mu += m.rates[at]
 		}

@@ -136,7 +136,7 @@ func (s *series) quiet(weeks int64) []float64 {
 	m, from := s.trained()
 	var peaks []float64
 	for minute := from; minute < from+weeks*7*1440; minute++ {
-		if (minute-from)%longest == 0 {
+		if (minute-from)%Longest == 0 {
 			peaks = append(peaks, 0)
 		}
 		m.Add(minute, s.draw(minute))

@@ -28,7 +28,7 @@ func (m *Model) State() State {
 		s.All = append(s.All, p.excess, p.square)
 	}
 	for back := int64(m.known); back > 0; back-- {
-		at := (m.minute - back) % longest
+		at := (m.minute - back) % Longest
 		s.Recent = append(s.Recent, m.counts[at], m.clipped[at], m.rates[at])
 	}
 	return s
@@ -47,7 +47,7 @@ func flat(bins *[binsPerDay]mean) []float64 {
 func Restore(s State) (*Model, error) {
 	m := &Model{minute: s.Minute, seen: s.Seen, begun: true, known: len(s.Recent) / 3}
 	if len(s.Weekday) != 2*binsPerDay || len(s.Weekend) != 2*binsPerDay || len(s.All) != 2+2*len(windows) || len(s.Recent)%3 != 0 ||
-		m.known > longest || s.Minute < longest || s.Seen < 0 {
+		m.known > Longest || s.Minute < Longest || s.Seen < 0 {
 		return nil, errors.New("season: the state is of another shape")
 	}
 	for _, list := range [][]float64{s.Weekday, s.Weekend, s.All[:2], s.Recent} {
@@ -70,11 +70,11 @@ func Restore(s State) (*Model, error) {
 		}
 	}
 	for i := range m.known {
-		at := (m.minute - int64(m.known-i)) % longest
+		at := (m.minute - int64(m.known-i)) % Longest
 		m.counts[at], m.clipped[at], m.rates[at] = s.Recent[3*i], s.Recent[3*i+1], s.Recent[3*i+2]
 	}
 	return m, nil
 }
 
 // Size is the memory of a model in bytes.
-const Size = 2*binsPerDay*16 + 3*longest*8 + 16 + len(windows)*16 + 48
+const Size = 2*binsPerDay*16 + 3*Longest*8 + 16 + len(windows)*16 + 48

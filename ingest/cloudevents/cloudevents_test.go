@@ -152,7 +152,7 @@ func TestPublishedSamples(t *testing.T) {
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(root, "data", "formats", "cloudevents", name))
 		if err != nil {
-			t.Skipf("no shared data: %v", err)
+			t.Skipf("SKIP: no shared data: %v", err)
 		}
 		return string(b)
 	}

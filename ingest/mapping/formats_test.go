@@ -25,7 +25,7 @@ func chicago(t testing.TB) *time.Location {
 	t.Helper()
 	zone, err := time.LoadLocation("America/Chicago")
 	if err != nil {
-		t.Skipf("no time zones on this machine: %v", err)
+		t.Skipf("SKIP: no time zones on this machine: %v", err)
 	}
 	return zone
 }

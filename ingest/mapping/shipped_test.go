@@ -48,14 +48,14 @@ func shared(t testing.TB, path string) []byte {
 				break
 			}
 			if filepath.Dir(dir) == dir {
-				t.Skip("no shared data: set KEYSENTRY_SHARED to its folder")
+				t.Skip("SKIP: no shared data: set KEYSENTRY_SHARED to its folder")
 			}
 			dir = filepath.Dir(dir)
 		}
 	}
 	b, err := os.ReadFile(filepath.Join(root, "data", path))
 	if err != nil {
-		t.Skipf("no shared data: %v", err)
+		t.Skipf("SKIP: no shared data: %v", err)
 	}
 	return b
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
@@ -33,8 +34,6 @@ const (
 	memoryPieces = 20_000
 	// memoryAtStart bounds how long a takeover waits for memory.
 	memoryAtStart = 3 * time.Second
-	// seasonHistory is how far back a season is read off the events.
-	seasonHistory = 28 * 24 * time.Hour
 )
 
 // memoryBatch waits for the positions that it rests on.
@@ -122,10 +121,7 @@ func (a *App) loadRuleMemory(ctx context.Context, e *detect.Engine, history bool
 // recall loads what is kept of a rule, or else what the stored events tell.
 func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *rules.Correlation, history bool) (n int, err error) {
 	now := event.At(a.opts.Now())
-	reach := seasonHistory
-	if c.Type == rules.FirstSeen {
-		reach = c.Lookback + c.Learn
-	}
+	since := now.Add(-correlate.HistoryOf(c))
 	load := func(pieces []memory.Piece) error {
 		// What does not fit the rule any more is no reason to have none.
 		if err := e.LoadMemory(c.ID, c.Logic, pieces, false); err != nil {
@@ -138,11 +134,11 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 	case err != nil:
 		return 0, err
 	case whole:
-		return a.store.ReadMemory(ctx, c.ID, c.Logic, now.Add(-reach), load)
+		return a.store.ReadMemory(ctx, c.ID, c.Logic, since, load)
 	case !history:
 		return 0, errNotWhole
 	}
-	err = a.stored().Remembered(ctx, set, c, now.Add(-reach), now, func(pieces []memory.Piece) error {
+	err = a.stored().Remembered(ctx, set, c, since, now, func(pieces []memory.Piece) error {
 		n += len(pieces)
 		if err := a.store.WriteMemory(ctx, pieces); err != nil {
 			return err
