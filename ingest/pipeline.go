@@ -66,8 +66,9 @@ type Status struct {
 	// Live is the next offset that detection reads, Stored that below which all
 	// is durable, End the partition's high watermark.
 	Live, Stored, End int64
-	// Observed is the next offset that detection is shown. What it found below may
-	// not be delivered yet: Live says how far that is.
+	// Observed is the end of what detection was shown live, zero before the first
+	// batch. What it found below may not be delivered yet: Live says how far that
+	// is.
 	Observed int64
 	// Ready says that the windows are filled and detection is live.
 	Ready bool

@@ -82,7 +82,6 @@ func (a *App) assignment(ctx context.Context, as kafka.Assignment) (ingest.Assig
 	}
 	for p, cp := range points {
 		assigned.Detected[p] = cp.Detected
-		a.kept.note(map[event.Partition]int64{p: cp.Detected})
 		var snap offset.Snapshot
 		if len(cp.Clocks) == 0 {
 			continue
