@@ -72,8 +72,13 @@ bench-e2e: build ## end to end: events/s, CPU per event, alert latency, against 
 	$(BIN) bench e2e --broker $(BROKER) $(if $(EVENTS),--events $(EVENTS))
 
 .PHONY: bench-peers
-bench-peers: build ## the rule engine against another in one run (PEER=rsigma, which needs cargo; CORPUS=PATH of the SigmaHQ rules)
+bench-peers: build ## against others in one run (PEER=rsigma, which needs cargo, CORPUS=PATH of the SigmaHQ rules; PEER=clickhouse-kafka)
 	$(BIN) bench peers --peer $(PEER) --corpus '$(CORPUS)' $(if $(EVENTS),--events $(EVENTS))
+
+.PHONY: bench-decode
+bench-decode: ## one table of JSON decoders over a canonical event: ours, encoding/json, encoding/json/v2, sonic
+	go test ./event -run '^$$' -bench BenchmarkDecode -benchmem
+	GOEXPERIMENT=jsonv2 go test ./event -run '^$$' -bench 'BenchmarkDecode/(keysentry|encoding)' -benchmem
 
 .PHONY: torture
 torture: build ## break it and count (FAULT=kill ROUNDS=20 EVENTS=200000 SEED=1 BROKER=kfake|kafka)

@@ -86,14 +86,30 @@ type bench struct {
 
 // Run measures; it takes a few minutes.
 func Run(ctx context.Context, o Options) (r Result, err error) {
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	for _, step := range []func(context.Context) error{b.fill, b.throughput, b.stopDaemon, b.floor, b.alerts} {
+		if err := step(ctx); err != nil {
+			return b.result, err
+		}
+	}
+	b.result.round()
+	return b.result, nil
+}
+
+// newBench starts the servers; close stops them.
+func newBench(ctx context.Context, o Options) (_ *bench, err error) {
 	if o.Events < 10_000 {
-		return r, fmt.Errorf("%d events are too few to measure: give at least 10000", o.Events)
+		return nil, fmt.Errorf("%d events are too few to measure: give at least 10000", o.Events)
 	}
 	if o.Samples == 0 {
 		o.Samples = 100
 	}
 	if o.Samples < 1 || o.Samples > 250 {
-		return r, fmt.Errorf("%d samples: give 1 to 250", o.Samples)
+		return nil, fmt.Errorf("%d samples: give 1 to 250", o.Samples)
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
@@ -104,13 +120,16 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 		{Name: console, Partitions: 1, Configs: devstack.LogAppendTime()},
 	}})
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.stage.Close()) }()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
 	if b.kafka, err = b.stage.Kafka(); err != nil {
-		return r, err
+		return nil, err
 	}
-	defer b.kafka.Close()
 	b.cfg, err = b.stage.Configure("bench", func(c *config.Config) {
 		c.Ingest.Topics = []ingest.TopicConfig{
 			{Name: topic, Origin: event.OriginBackend},
@@ -118,19 +137,31 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 		}
 	})
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	if b.store, err = b.stage.Store(b.cfg.Store.Database); err != nil {
-		return r, err
+	b.store, err = b.stage.Store(b.cfg.Store.Database)
+	return b, err
+}
+
+// close ends everything that newBench started.
+func (b *bench) close() error {
+	var errs []error
+	if b.store != nil {
+		errs = append(errs, b.store.Close())
 	}
-	defer func() { err = errors.Join(err, b.store.Close()) }()
-	for _, step := range []func(context.Context) error{b.fill, b.throughput, b.floor, b.alerts} {
-		if err := step(ctx); err != nil {
-			return b.result, err
-		}
+	if b.kafka != nil {
+		b.kafka.Close()
 	}
-	b.result.round()
-	return b.result, nil
+	return errors.Join(append(errs, b.stage.Close())...)
+}
+
+// stopDaemon stops the daemon: only the servers and this process are left, as in
+// the other run only they and the daemon were.
+func (b *bench) stopDaemon(ctx context.Context) error {
+	stop, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := b.daemon.Stop(stop)
+	return err
 }
 
 func (r *Result) round() {

@@ -40,6 +40,16 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestPeer goes through the comparison in small: both sides must hold the topic.
+func TestPeer(t *testing.T) {
+	t.Parallel()
+	r, err := Peer(t.Context(), Options{Events: 10_000, Progress: logWriter{t}})
+	devstacktest.Check(t, err)
+	if r.OurRows != 10_000 || r.TheirRows != 10_000 || r.Ours <= 0 || r.Theirs <= 0 {
+		t.Errorf("got %+v", r)
+	}
+}
+
 type logWriter struct{ t *testing.T }
 
 func (w logWriter) Write(b []byte) (int, error) {

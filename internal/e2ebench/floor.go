@@ -20,13 +20,6 @@ import (
 
 // floor measures the least that fetching and storing the same events can cost.
 func (b *bench) floor(ctx context.Context) (err error) {
-	// Only the servers and this process are left, as in the other run only they
-	// and the daemon were.
-	stop, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if _, err := b.daemon.Stop(stop); err != nil {
-		return err
-	}
 	c, err := b.stage.Store("floor")
 	if err != nil {
 		return err

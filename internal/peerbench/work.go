@@ -2,6 +2,7 @@ package peerbench
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/keysentry/keysentry/rules"
@@ -38,6 +39,14 @@ func (w work) judge(r Result) (short []string) {
 		say("%.0f events/s, the bar is %.0f", r.Ours, w.minOurs)
 	}
 	return short
+}
+
+// Storing is the result of storing one topic in the same table twice, and what of
+// it is short of the bar: twice the peer's events a second, the same rows.
+func Storing(peer string, ours, theirs float64, ourRows, theirRows int) (Result, []string) {
+	r := Result{Work: "store_topic", Peer: peer, Unit: "events/s", Ours: ours, Theirs: theirs,
+		Ratio: math.Round(ours/theirs*100) / 100, OurResult: ourRows, TheirResult: theirRows}
+	return r, work{name: r.Work, finds: true, minRatio: 2}.judge(r)
 }
 
 const valueCountEvents = 200_000

@@ -92,6 +92,9 @@ func (s *Stage) KillClickHouse() { s.clickhouse.Kill() }
 // ClickHousePid is the server's process id.
 func (s *Stage) ClickHousePid() int { return s.clickhouse.Pid() }
 
+// ClickHouseHTTP is host:port of the server's HTTP interface.
+func (s *Stage) ClickHouseHTTP() string { return s.clickhouse.HTTPAddr() }
+
 // StartBroker starts Kafka, again on the same port and data.
 func (s *Stage) StartBroker(ctx context.Context) (err error) {
 	dir := filepath.Join(s.Dir, "kafka")
