@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	sampleEvery = 150 * time.Millisecond
-	victim      = "latency" // network of the keys that are retired
+	sampleEvery = 137 * time.Millisecond // no multiple of loadEvery
+	victim      = "latency"              // network of the keys that are retired
 )
 
 // timings are where triggers lie and when their alerts were seen, by key.
@@ -149,7 +149,7 @@ func (b *bench) retireKeys(ctx context.Context) error {
 var errLoad = errors.New("the load could not be produced")
 
 // loadEvery is how often the load is written.
-const loadEvery = 50 * time.Millisecond
+const loadEvery = 10 * time.Millisecond
 
 // load writes the first events of the topic again and again, at rate a second.
 func (b *bench) load(ctx context.Context, rate float64) error {
