@@ -89,6 +89,9 @@ func (d modelDetector) Progress(p event.Partition, position, _ int64, _ event.In
 	}
 }
 
+// largestBatch is more than what the largest batch of the model takes.
+const largestBatch = 64 << 10
+
 // modelWriter notes what the pipeline hands to the writer.
 type modelWriter struct {
 	ingest.EventWriter
@@ -109,6 +112,10 @@ func (w modelWriter) Assign(ctx context.Context, p event.Partition, committed in
 func (w modelWriter) Append(ctx context.Context, b *ingest.Batch, acked func(int64)) error {
 	p, first, next := b.Partition, b.First, b.Next
 	err := w.EventWriter.Append(ctx, b, acked)
+	queue := w.s.p.writer
+	queue.mu.Lock()
+	bytes := queue.bytes
+	queue.mu.Unlock()
 	w.s.p.m.mu.Lock()
 	defer w.s.p.m.mu.Unlock()
 	if v := w.s.view(p); err == nil {
@@ -116,6 +123,10 @@ func (w modelWriter) Append(ctx context.Context, b *ingest.Batch, acked func(int
 			v.m.blame("%v: the writer was given %d to %d after %d", p, first, next, v.appended)
 		}
 		v.appended = next
+		// A batch is taken whole when there is any room.
+		if bytes > queue.cfg.QueueBytes+len(v.m.parts)*largestBatch {
+			v.m.blame("%d bytes wait in the writer", bytes)
+		}
 	}
 	return err
 }

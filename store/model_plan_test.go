@@ -153,7 +153,7 @@ func themes() []theme {
 	}
 	return []theme{
 		{"one owner", []op{opProduce, opProduce, opWait, opKill, opRejoin}, []seam{seamInsert, seamInsert, seamLook, seamReach, seamCommit, seamTell}},
-		{"many owners", []op{opProduce, opProduce, opPause, opHandOver, opExpel, opKill}, []seam{seamInsert, seamInsert, seamLook, seamList, seamCommit}},
+		{"many owners", []op{opProduce, opProduce, opPause, opHandOver, opExpel, opKill, opOutage}, []seam{seamInsert, seamInsert, seamLook, seamList, seamCommit}},
 		{"server away", []op{opProduce, opProduce, opOutage, opCrash, opRetention, opRejoin, opExpel}, []seam{seamInsert, seamFetch, seamLook, seamKill, seamTell}},
 		{"everything", all, every},
 	}
@@ -212,6 +212,6 @@ func drawFault(t *rapid.T, th theme) fault {
 		most = 40
 	}
 	f.Nth = rapid.IntRange(0, most).Draw(t, "nth")
-	f.Delay = drawDuration(t, "delay", 20_000)
+	f.Delay = drawDuration(t, "delay", 40_000)
 	return f
 }
