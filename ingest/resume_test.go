@@ -11,6 +11,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/internal/metrics"
 )
 
 // TestWindowsReachBackFromWhereDetectionStood: after a long outage the windows
@@ -117,4 +118,60 @@ func TestRejectsAreTheSameWhenReadAgain(t *testing.T) {
 	if diff := cmp.Diff(first, decode(testNow.Add(time.Hour))); diff != "" {
 		t.Errorf("an hour later (-first +again):\n%s", diff)
 	}
+}
+
+// slowReread holds what storage reads from offset 0, once detection is live.
+type slowReread struct {
+	*world
+	pipeline *Pipeline
+	release  chan struct{}
+}
+
+func (s *slowReread) Fetch(ctx context.Context, p event.Partition, from int64) (*Fetched, error) {
+	if from == 0 && s.pipeline.Status()[0].Ready {
+		select {
+		case <-s.release:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return s.world.Fetch(ctx, p, from)
+}
+
+// TestRetentionSparesWhatIsQueued: storage reads up to where detection began and
+// finds that gone; what detection has read since lies in the queue and is stored,
+// though the log begins behind it.
+func TestRetentionSparesWhatIsQueued(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		part := testParts[0]
+		w := newWorld(13, part)
+		w.produce(part, 1)
+		w.committed[part], w.detected[part] = 0, 1
+		w.gaps[part] = [][2]int64{{0, 1}}
+		source := &slowReread{world: w, release: make(chan struct{})}
+		writer, det, reg := newFakeWriter(w, 0), newFakeDetector(w), metrics.New()
+		p, err := New(DefaultConfig(), Deps{Source: source, Writer: writer, Detector: det, Sink: w, Decoder: newTestDecoder(t), Metrics: reg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.pipeline = p
+		d := &daemon{p: p, writer: writer, det: det, w: w}
+		d.run(false)
+		time.Sleep(time.Second)
+		w.produce(part, 2)
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.logStart[part] = 3
+		w.mu.Unlock()
+		close(source.release)
+		d.settle(t)
+		d.stop(t)
+		if w.stored[part][1] != 1 || w.stored[part][2] != 1 {
+			t.Errorf("stored %v, want offsets 1 and 2", w.stored[part])
+		}
+		if n, _ := counted(t, reg, "lost_offsets_total", readerStore); n != 1 {
+			t.Errorf("%v offsets lost to storage, want 1: the writer leaves out what lies below a gap", n)
+		}
+	})
 }

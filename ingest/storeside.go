@@ -122,21 +122,24 @@ func (t *partition) catchUp(run, drain context.Context, task task) error {
 	return nil
 }
 
-// skipStored moves storage past offsets that retention removed and says which.
+// skipStored moves storage past offsets that retention removed and says which. It
+// goes no further than the task: what lies behind may wait in the queue, read
+// before retention came.
 func (t *partition) skipStored(ctx context.Context, task task, gone *OffsetGone) error {
 	if gone.LogStart <= task.pos {
 		return t.recreated(task.pos, gone)
 	}
-	t.p.m.lost.WithLabelValues(t.id.Topic, readerStore).Add(float64(gone.LogStart - task.pos))
-	t.log.Error("retention removed records before they were stored", "from", task.pos, "to", gone.LogStart-1)
-	found := []finding.Finding{gapFinding(t.id, task.pos, gone.LogStart, readerStore, event.At(t.p.Now()))}
+	to := min(gone.LogStart, task.catchTo)
+	t.p.m.lost.WithLabelValues(t.id.Topic, readerStore).Add(float64(to - task.pos))
+	t.log.Error("retention removed records before they were stored", "from", task.pos, "to", to-1)
+	found := []finding.Finding{gapFinding(t.id, task.pos, to, readerStore, event.At(t.p.Now()))}
 	if err := t.p.Sink.Deliver(ctx, found, event.Partition{}, 0); err != nil {
 		return err
 	}
-	b := &Batch{Partition: t.id, First: task.pos, Next: gone.LogStart}
+	b := &Batch{Partition: t.id, First: task.pos, Next: to}
 	if err := t.append(ctx, b); err != nil {
 		return err
 	}
-	t.h.done(gone.LogStart, false)
+	t.h.done(to, false)
 	return nil
 }

@@ -31,3 +31,28 @@ func TestRejectOfUnknownTimeStaysTheOnlyRow(t *testing.T) {
 		t.Errorf("%d events and %d in quarantine, want 19 and 1", rows, n)
 	}
 }
+
+// TestEventOfUnknownTimeStaysTheOnlyRow: the same the other way round. A record is
+// stored as an event; a reader whose clock is behind takes its append time for
+// impossible when it reads it again.
+func TestEventOfUnknownTimeStaysTheOnlyRow(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	first, stop := startWriter(t, c)
+	assign(t, first, part0, 0)
+	appendBatch(t, first, batch(part0, 0, 10), nil)
+	flush(t, first)
+	stop()
+
+	second, _ := startWriter(t, c)
+	assign(t, second, part0, 0)
+	b := batch(part0, 0, 10)
+	b.Rejects = []ingest.Reject{{Ref: b.Events[9].Ref, Reason: ingest.ReasonClock}}
+	b.Events = b.Events[:9]
+	appendBatch(t, second, b, nil)
+	flush(t, second)
+	rows, _ := count(t, c)
+	if n := rejects(t, c); rows != 10 || n != 0 {
+		t.Errorf("%d events and %d in quarantine, want 10 and none", rows, n)
+	}
+}

@@ -8,6 +8,9 @@ import (
 	"github.com/keysentry/keysentry/event"
 )
 
+// anyTime, the end of 2100, is later than every observed_at.
+const anyTime event.Instant = 4133980799e9
+
 // span is the part of one partition that a job is about to store.
 type span struct {
 	from, to int64         // offsets, both included
@@ -24,7 +27,9 @@ type place struct {
 // doubt exists: before a partition's first insert, while its offsets are below
 // what the tables held at Assign, and after an unknown outcome. A copy of a row
 // has the same observed_at, so the look-up reads few day partitions; beside them
-// it reads that of rejects without a time, which may have one when read again.
+// it reads that of rejects without a time, which may have one when read again. Of
+// rejects without a time in j the first reading may have had any: then all days
+// are read.
 func (w *Writer) reconcile(ctx context.Context, j *job) error {
 	if err := w.learn(ctx, j); err != nil {
 		return err
@@ -106,6 +111,9 @@ func (j *job) spans() map[event.Partition]span {
 			s, ok := out[p]
 			if !ok {
 				s = span{from: o, to: o, min: t, max: t}
+			}
+			if t == 0 {
+				s.max = anyTime
 			}
 			out[p] = span{from: min(s.from, o), to: max(s.to, o), min: min(s.min, t), max: max(s.max, t)}
 		}

@@ -19,10 +19,10 @@ var _ ingest.EventWriter = (*Writer)(nil)
 // a batch into columns and releases it at once.
 type Writer struct {
 	cfg    InsertConfig
-	client *Client
+	client tables
 	log    *slog.Logger
 	met    writerMetrics
-	conn   *inserter
+	conn   sender
 
 	healthy atomic.Bool
 	spare   sync.Pool // of *unit
@@ -35,6 +35,20 @@ type Writer struct {
 	bytes    int           // of filling, sealed and inflight
 	wake     chan struct{} // buffered 1: the inserter may have something to do
 	changed  chan struct{} // closed and replaced whenever room or state changes
+}
+
+// tables is what the writer asks the server about rows; *Client is the real one.
+type tables interface {
+	heldTo(ctx context.Context, p event.Partition, committed int64) (int64, error)
+	held(ctx context.Context, p event.Partition, s span) (map[place]bool, error)
+	runningInserts(ctx context.Context, among []string) ([]string, error)
+	killInserts(ctx context.Context, ids []string) error
+}
+
+// sender inserts blocks, one at a time; *inserter is the real one.
+type sender interface {
+	send(ctx context.Context, b *block) error
+	close()
 }
 
 // assigned is what the writer knows of a partition.
