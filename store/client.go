@@ -66,13 +66,23 @@ func New(cfg Config, d Deps) (*Client, error) {
 }
 
 func (c *Client) options(database string) *clickhouse.Options {
+	settings := clickhouse.Settings{"do_not_merge_across_partitions_select_final": 1}
+	if c.cfg.Cluster != "" {
+		settings[onClusters[0]] = onClusters[1]
+		// An INSERT SELECT goes through one server: run by each shard for itself, a
+		// rollup would group a part of the rows, and leave the result where it was read.
+		// An insert is acknowledged when its shards have the rows, not when the first
+		// server has queued them.
+		settings["distributed_foreground_insert"] = 1
+		settings["parallel_distributed_insert_select"] = 0
+	}
 	return &clickhouse.Options{
 		Addr:        c.cfg.Addrs,
 		Auth:        clickhouse.Auth{Database: database, Username: c.cfg.Username, Password: c.password.Reveal()},
 		TLS:         c.tls,
 		DialTimeout: c.cfg.DialTimeout,
 		ClientInfo:  clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "keysentry"}}},
-		Settings:    clickhouse.Settings{"do_not_merge_across_partitions_select_final": 1},
+		Settings:    settings,
 	}
 }
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +31,7 @@ const (
 	codeNoSuchColumn        = 16
 	codeTypeMismatch        = 53
 	codeUnknownTable        = 60
+	codeSyntax              = 62
 	codeIncorrectData       = 117
 	codeUnknownDatabase     = 81
 	codeArgumentOutOfBound  = 69
@@ -93,8 +96,11 @@ func NoDatabase(err error) bool {
 func advice(err error) string {
 	code, answered := serverCode(err)
 	if !answered {
+		if a := tlsAdvice(err); a != "" {
+			return a
+		}
 		if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
-			return "check that ClickHouse is running and that addrs names its native port"
+			return "check that ClickHouse is running, that addrs names its native port, and that tls.enabled fits that port"
 		}
 		return ""
 	}
@@ -104,7 +110,7 @@ func advice(err error) string {
 	case codeUnknownDatabase:
 		return "the database does not exist: start keysentry with a user that may create it"
 	case codeReadonly, codeAccessDenied:
-		return "the user lacks a right: grant it INSERT, SELECT, CREATE and ALTER on the database"
+		return "the user lacks a right; 'keysentry doctor' names the GRANT"
 	case codeAuthFailed, codeUnknownUser, codeWrongPassword:
 		return "check username and password"
 	case codeNotEnoughSpace:
@@ -115,6 +121,28 @@ func advice(err error) string {
 		return "the replica cannot reach its keeper: check clickhouse-keeper"
 	case codeMemoryLimit:
 		return "the server is short of memory: raise its limit or lower insert.max_bytes"
+	}
+	return ""
+}
+
+// tlsAdvice is what a person can do about two sides that do not agree on TLS.
+func tlsAdvice(err error) string {
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var noTLS tls.RecordHeaderError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &authority):
+		return "the server's certificate comes from an authority that is not trusted: name it in tls.ca_file"
+	case errors.As(err, &host):
+		return "the server's certificate is for another name: write that name in tls.server_name, or the certificate's host in addrs"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the server's certificate is out of date, or this machine's clock is wrong: renew the certificate"
+	case errors.As(err, &noTLS):
+		return "this port speaks no TLS: take the server's tcp_port_secure in addrs, or set tls.enabled to false"
+	case errors.As(err, &op) && op.Op == "remote error":
+		return "the server refuses the client certificate, or wants one: check tls.cert_file and tls.key_file"
 	}
 	return ""
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -20,8 +19,9 @@ type Info struct {
 	Settings           map[string]string // those that matter to us
 	Grants             []string          // of the user; empty when the server does not say
 	FreeBytes          uint64            // on the disk with the least space
-	// Problems are faults and doubts in words; empty is good.
-	Problems []string
+	// Faults keep the daemon from storing, Problems are doubts; each says what to
+	// change. Empty is good.
+	Faults, Problems []string
 }
 
 // minVersion is the oldest server that the schema is known to work with:
@@ -41,7 +41,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 	in.Uptime = time.Duration(uptime) * time.Second
 	var major int
 	if _, err := fmt.Sscanf(in.Version, "%d.", &major); err != nil || major < minVersion {
-		in.problem("version %s: at least %d.1 is needed", in.Version, minVersion)
+		in.fault("version %s: at least %d.1 is needed", in.Version, minVersion)
 	}
 	in.Schema, in.WantSchema, err = c.SchemaVersion(ctx)
 	switch {
@@ -51,40 +51,16 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		in.problem("schema: migration %d is applied, %d is current; run applies the rest", in.Schema, in.WantSchema)
 	}
 	c.infoSettings(ctx, &in)
-	return in, nil
+	c.infoServer(ctx, &in)
+	return in, c.infoGrants(ctx, &in)
+}
+
+func (in *Info) fault(format string, args ...any) {
+	in.Faults = append(in.Faults, fmt.Sprintf(format, args...))
 }
 
 func (in *Info) problem(format string, args ...any) {
 	in.Problems = append(in.Problems, fmt.Sprintf(format, args...))
-}
-
-// infoSettings reads what may be hidden from an ordinary user: what cannot be
-// read is a problem to tell, no failure.
-func (c *Client) infoSettings(ctx context.Context, in *Info) {
-	in.Settings = map[string]string{}
-	rows, err := c.conn.Query(ctx, "SELECT name, value FROM system.settings WHERE name IN ('async_insert', 'insert_deduplicate', 'readonly', 'max_memory_usage', 'max_execution_time')")
-	if err != nil {
-		in.problem("settings cannot be read: %v", err)
-	} else {
-		_ = eachPair(rows, func(k, v string) { in.Settings[k] = v })
-	}
-	if v := in.Settings["readonly"]; v != "" && v != "0" {
-		in.problem("user %s is read-only (readonly = %s): the daemon must be able to write", in.User, v)
-	}
-	rows, err = c.conn.Query(ctx, "SHOW GRANTS")
-	if err == nil {
-		_ = each(rows, func(s string) { in.Grants = append(in.Grants, s) })
-	}
-	rows, err = c.conn.Query(ctx, "SELECT toString(min(free_space)), '' FROM system.disks")
-	if err == nil {
-		_ = eachPair(rows, func(k, _ string) { _, _ = fmt.Sscan(k, &in.FreeBytes) })
-		if in.FreeBytes < 1<<30 {
-			in.problem("the server's disk has %d MB left", in.FreeBytes>>20)
-		}
-	}
-	if _, err := c.runningInserts(ctx, nil); err != nil {
-		in.problem("system.processes cannot be read, so inserts of a former writer cannot be awaited: %v", err)
-	}
 }
 
 func each(rows driver.Rows, f func(string)) error {
@@ -109,27 +85,4 @@ func eachPair(rows driver.Rows, f func(k, v string)) error {
 		f(k, v)
 	}
 	return rows.Err()
-}
-
-// Grants is the SQL that makes the analysts' role: reading every table and
-// view of the database and nothing else. Give the role to people afterwards:
-// GRANT keysentry_analyst TO someone.
-func Grants(database, cluster string) []string {
-	on := dialect{cluster: cluster}.onCluster()
-	return []string{
-		"CREATE ROLE IF NOT EXISTS keysentry_analyst" + on + " SETTINGS readonly = 2, max_execution_time = 60, do_not_merge_across_partitions_select_final = 1",
-		"GRANT" + on + " SELECT, SHOW TABLES, SHOW COLUMNS ON " + database + ".* TO keysentry_analyst",
-	}
-}
-
-// WriterGrants is the SQL with what the daemon's own user needs.
-func WriterGrants(database, user, cluster string) []string {
-	on := dialect{cluster: cluster}.onCluster()
-	rights := []string{"SELECT", "INSERT", "CREATE", "ALTER", "DROP VIEW", "SHOW"}
-	out := []string{"GRANT" + on + " " + strings.Join(rights, ", ") + " ON " + database + ".* TO " + user}
-	out = append(out, "GRANT"+on+" SELECT ON system.* TO "+user)
-	if cluster != "" {
-		out = append(out, "GRANT"+on+" CLUSTER, REMOTE ON *.* TO "+user)
-	}
-	return out
 }

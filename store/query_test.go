@@ -1,8 +1,6 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"strings"
 	"testing"
 
@@ -10,8 +8,6 @@ import (
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
-	"github.com/keysentry/keysentry/internal/devstack"
-	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
 )
 
 // filled is a database with ordinary rows in it, some of them refused, some in
@@ -44,7 +40,13 @@ func filled(t *testing.T) *Client {
 
 func TestNamedQueriesAndViewsRun(t *testing.T) {
 	t.Parallel()
-	c := filled(t)
+	askEverything(t, filled(t), false)
+}
+
+// askEverything runs every named query and reads every view; of the queries
+// those that must find rows do, unless the rows are old ones.
+func askEverything(t *testing.T, c *Client, old bool) {
+	t.Helper()
 	all, err := Queries()
 	if err != nil || len(all) == 0 {
 		t.Fatal(len(all), err)
@@ -60,7 +62,7 @@ func TestNamedQueriesAndViewsRun(t *testing.T) {
 			t.Errorf("%s: %v", q.Name, err)
 			continue
 		}
-		if got := table(t, rows); len(got) == 0 && !mayBeEmpty[q.Name] {
+		if got := table(t, rows); len(got) == 0 && !old && !mayBeEmpty[q.Name] {
 			t.Errorf("%s: no rows", q.Name)
 		}
 		if !strings.HasSuffix(q.Title, ".") {
@@ -180,54 +182,5 @@ func TestQuarantineList(t *testing.T) {
 	}
 	if _, ok, err := c.QuarantineGet(t.Context(), event.Ref{Topic: "none"}); ok || err != nil {
 		t.Error("found what is not there:", err)
-	}
-}
-
-// TestAnalystMayOnlyRead logs in as an analyst whose rights are the read-only
-// ones that Grants gives.
-func TestAnalystMayOnlyRead(t *testing.T) {
-	t.Parallel()
-	hash := sha256.Sum256([]byte("analyst-password"))
-	server, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Dir: t.TempDir(), Users: []devstack.User{{Name: "analyst",
-		PasswordSHA256: hex.EncodeToString(hash[:]), ReadOnly: true, Grants: []string{"GRANT SELECT, SHOW TABLES, SHOW COLUMNS ON keysentry.*"}}}})
-	devstacktest.Check(t, err)
-	defer server.Kill()
-	cfg := DefaultConfig()
-	cfg.Addrs = []string{server.Addr()}
-	admin, err := New(cfg, Deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
-	if _, err := admin.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	cfg.Username, cfg.Password.Env = "analyst", "PW"
-	analyst, err := New(cfg, Deps{Getenv: func(string) string { return "analyst-password" }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer analyst.Close()
-	rows, err := analyst.conn.Query(t.Context(), "SELECT * FROM v_events")
-	if err != nil {
-		t.Fatal("an analyst cannot read:", err)
-	}
-	_ = rows.Close()
-	for _, q := range []string{"INSERT INTO clock_offsets (host) VALUES ('x')", "DROP TABLE events", "ALTER TABLE events DELETE WHERE 1", "SELECT * FROM system.users"} {
-		if err := analyst.conn.Exec(t.Context(), q); err == nil {
-			t.Errorf("an analyst may %s", q)
-		}
-	}
-	wrong, err := New(cfg, Deps{Getenv: func(string) string { return "wrong" }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer wrong.Close()
-	if err := wrong.Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "check username and password") {
-		t.Errorf("wrong password: got %v, want advice", err)
-	}
-	in, err := admin.Info(t.Context())
-	if err != nil || len(in.Problems) > 0 || in.Schema != in.WantSchema {
-		t.Errorf("info %+v, error %v", in, err)
 	}
 }

@@ -26,14 +26,22 @@ and a redacted excerpt. The record itself stays in Kafka.`)
 	listCmd := &cobra.Command{Use: "list", Short: "List the newest records in quarantine", Args: noArgs}
 	topic := listCmd.Flags().String("topic", "", "only of this topic")
 	reason := listCmd.Flags().String("reason", "", "only with this reason")
+	since := listCmd.Flags().Duration("since", 0, "only stored within the last `DURATION`, as 2h; 0: all")
 	limit := listCmd.Flags().Int("limit", 100, "at most so many")
 	listCmd.RunE = action(func(ctx context.Context) error {
+		if *since < 0 {
+			return usage(fmt.Errorf("--since %v: give a duration above 0, as 2h", *since))
+		}
 		s, err := openStore(*path)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = s.Close() }()
-		rows, err := s.QuarantineList(ctx, store.QuarantineFilter{Topic: *topic, Reason: ingest.Reason(*reason), Limit: *limit})
+		filter := store.QuarantineFilter{Topic: *topic, Reason: ingest.Reason(*reason), Limit: *limit}
+		if *since > 0 {
+			filter.Since = event.At(time.Now().Add(-*since))
+		}
+		rows, err := s.QuarantineList(ctx, filter)
 		if err != nil {
 			return err
 		}

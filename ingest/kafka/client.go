@@ -66,10 +66,14 @@ func (c *Client) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
 	if _, err := c.wire.Kafka().ApiVersions(ctx, &kafkago.ApiVersionsRequest{}); err != nil {
-		return fmt.Errorf("no answer from the Kafka brokers %v: %w", c.cfg.Brokers, err)
+		return fmt.Errorf("no answer from the Kafka brokers %v: %w", c.cfg.Brokers, c.wire.Explain(err))
 	}
 	return nil
 }
+
+// Refused reports whether err stands until a person changes something:
+// credentials, certificates or rights.
+func Refused(err error) bool { return kafkawire.Refused(err) }
 
 // ErrBeyondEnd says that an offset lies after the end of its partition: the
 // topic was made anew, or lost its tail.

@@ -11,13 +11,21 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/keysentry/keysentry/internal/kafkawire"
 )
 
 // TopicInfo is what is known about a topic.
 type TopicInfo struct {
-	Name       string
-	Exists     bool
+	Name   string
+	Exists bool
+	// Denied: this user may not know whether the topic exists.
+	Denied     bool
 	Partitions int
+	// Replicas is how many copies the broker keeps of the least-copied partition.
+	Replicas int
+	// Rights are what this user may do with the topic.
+	Rights kafkawire.Operations
 	// Settings are the topic's effective settings, by name; nil when the broker
 	// did not tell (SettingsErr says why).
 	Settings    map[string]string
@@ -50,21 +58,17 @@ func (c *Client) CheckTopics(ctx context.Context, topics []string) ([]TopicInfo,
 	return out, c.settings(ctx, out)
 }
 
-// topics asks for existence and partitions.
+// topics asks for existence, partitions and rights.
 func (c *Client) topics(ctx context.Context, topics []string) ([]TopicInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
-	defer cancel()
-	res, err := c.wire.Kafka().Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
+	res, err := c.wire.Describe(ctx, topics)
 	if err != nil {
-		return nil, fmt.Errorf("look at topics: %w", err)
+		return nil, err
 	}
 	out := make([]TopicInfo, len(topics))
-	for i, name := range topics {
-		out[i].Name = name
-		for _, t := range res.Topics {
-			if t.Name == name && t.Error == nil {
-				out[i].Exists, out[i].Partitions = true, len(t.Partitions)
-			}
+	for i, t := range res.Topics {
+		out[i] = TopicInfo{
+			Name: t.Name, Exists: t.Err == nil, Denied: errors.Is(t.Err, kafkago.TopicAuthorizationFailed),
+			Partitions: t.Partitions, Replicas: t.Replicas, Rights: t.Operations,
 		}
 	}
 	return out, nil
@@ -108,6 +112,11 @@ func (c *Client) settings(ctx context.Context, topics []TopicInfo) error {
 	return nil
 }
 
+// denied says that the broker hides the topic, and the right to grant.
+func (t TopicInfo) denied() error {
+	return fmt.Errorf("topic %s: this user may not see it, if it exists; grant it Describe and what else the task needs, for example: kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal User:NAME --topic %s --operation Read --operation DescribeConfigs", t.Name, t.Name)
+}
+
 // CheckInputs reports, with the fix, every input topic that does not exist or
 // whose records do not carry the broker's time. byProducer says which topics the
 // configuration marks as observed: producer.
@@ -115,6 +124,8 @@ func CheckInputs(topics []TopicInfo, byProducer func(topic string) bool) []error
 	var errs []error
 	for _, t := range topics {
 		switch {
+		case t.Denied:
+			errs = append(errs, t.denied())
 		case !t.Exists:
 			errs = append(errs, fmt.Errorf("topic %s does not exist; create it, for example: kafka-topics.sh --bootstrap-server HOST:PORT --create --topic %s --partitions 6 --config message.timestamp.type=LogAppendTime", t.Name, t.Name))
 		case byProducer(t.Name):
@@ -160,7 +171,7 @@ func (c *Client) EnsureTopics(ctx context.Context) error {
 	}
 	var create []kafkago.TopicConfig
 	for i, t := range own {
-		if !infos[i].Exists {
+		if !infos[i].Exists && !infos[i].Denied {
 			create = append(create, c.topicConfig(t))
 		}
 	}
@@ -246,6 +257,9 @@ func (c *Client) CreateTopic(ctx context.Context, name string, partitions int, s
 
 // check reports what is wrong with a topic of our own, with the fix.
 func (t ownTopic) check(info TopicInfo) []error {
+	if info.Denied {
+		return []error{info.denied()}
+	}
 	if !info.Exists {
 		return []error{fmt.Errorf("topic %s was created and is not there yet; try again", t.name)}
 	}

@@ -2,20 +2,17 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	kafkajournal "github.com/keysentry/keysentry/alert/journal/kafka"
 	"github.com/keysentry/keysentry/alert/slack"
-	"github.com/keysentry/keysentry/ingest/kafka"
+	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/secret"
 	"github.com/keysentry/keysentry/rules"
-	"github.com/keysentry/keysentry/store"
 )
 
 // The states of a doctor's row.
@@ -37,6 +34,8 @@ type doctor struct {
 	cfg    *config.Config
 	getenv func(string) string
 	rows   []DoctorRow
+	// reach is how far back the windows of the rules look.
+	reach time.Duration
 }
 
 func (d *doctor) say(status, check, format string, args ...any) {
@@ -152,76 +151,9 @@ func (d *doctor) rules() {
 	if broken == 0 {
 		d.say(DoctorGood, "rules", "%d rules and %d correlations", len(set.Rules), len(set.Correlations))
 	}
-}
-
-func (d *doctor) kafka(ctx context.Context) {
-	client, err := openKafka(d.cfg, d.getenv)
-	if err != nil {
-		d.say(DoctorFail, "kafka", "%v", err)
-		return
-	}
-	defer client.Close()
-	if err := client.Ping(ctx); err != nil {
-		d.say(DoctorFail, "kafka", "no broker answers at %s: %v; is kafka.brokers right?", strings.Join(d.cfg.Kafka.Brokers, ", "), err)
-		return
-	}
-	d.say(DoctorGood, "kafka", "answers at %s", strings.Join(d.cfg.Kafka.Brokers, ", "))
-	infos, err := client.CheckTopics(ctx, topicNames(d.cfg.Ingest.Config))
-	if err != nil {
-		d.say(DoctorFail, "kafka topics", "%v", err)
-		return
-	}
-	faults := kafka.CheckInputs(infos, (&App{cfg: d.cfg}).imported)
-	for _, f := range faults {
-		d.say(DoctorFail, "kafka topics", "%v", f)
-	}
-	for _, t := range infos {
-		if ms, ok := t.RetentionMS(); t.Exists && ok && ms >= 0 && time.Duration(ms)*time.Millisecond < d.cfg.Ingest.MaxLateness {
-			d.say(DoctorWarn, "kafka topics", "%s keeps records for %v only; windows and a ClickHouse outage may need more than that",
-				t.Name, time.Duration(ms)*time.Millisecond)
-		}
-	}
-	if len(faults) == 0 {
-		d.say(DoctorGood, "kafka topics", "%d input topics keep their promises", len(infos))
-	}
-	d.ownTopics(ctx, client)
-}
-
-func (d *doctor) ownTopics(ctx context.Context, client *kafka.Client) {
-	missing, faults, err := client.CheckOwnTopics(ctx)
-	switch {
-	case err != nil:
-		d.say(DoctorFail, "own topics", "%v", err)
-	case len(faults) > 0:
-		d.say(DoctorFail, "own topics", "%v", errors.Join(faults...))
-	case len(missing) > 0:
-		d.say(DoctorWarn, "own topics", "%s will be created by the first run; it needs the right to create topics", strings.Join(missing, ", "))
-	default:
-		d.say(DoctorGood, "own topics", "journal, control and quarantine are set up as they must be")
-	}
-}
-
-func (d *doctor) clickhouse(ctx context.Context) {
-	s, err := store.New(d.cfg.Store, store.Deps{Getenv: d.getenv, Log: quiet()})
-	if err != nil {
-		d.say(DoctorFail, "clickhouse", "%v", err)
-		return
-	}
-	defer func() { _ = s.Close() }()
-	info, err := s.Info(ctx)
-	if store.NoDatabase(err) {
-		d.say(DoctorWarn, "clickhouse", "%s answers; database %s will be created by the first run, if user %s may", strings.Join(d.cfg.Store.Addrs, ", "),
-			d.cfg.Store.Database, d.cfg.Store.Username)
-		return
-	}
-	if err != nil {
-		d.say(DoctorFail, "clickhouse", "%s: %v", strings.Join(d.cfg.Store.Addrs, ", "), err)
-		return
-	}
-	d.say(DoctorGood, "clickhouse", "version %s, user %s, schema %d of %d", info.Version, info.User, info.Schema, info.WantSchema)
-	for _, p := range info.Problems {
-		d.say(DoctorWarn, "clickhouse", "%s", p)
-	}
+	windows := d.cfg.Detect.Windows
+	windows.Lateness = d.cfg.Detect.Lateness
+	d.reach = correlate.New(set, windows).Lookback()
 }
 
 func (d *doctor) slack(ctx context.Context) {

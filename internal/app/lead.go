@@ -33,10 +33,14 @@ func (a *App) consume(ctx context.Context) error {
 	if err := a.journal.CaughtUp(ctx); err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	if err := a.group.Run(ctx, a.serve); err != nil {
-		return fmt.Errorf("consumer group: %w", err)
+	err := a.group.Run(ctx, a.serve)
+	switch {
+	case err == nil:
+		return nil
+	case kafka.Refused(err):
+		return operator("consumer group", a.kafka.Wire().Explain(err))
 	}
-	return nil
+	return fmt.Errorf("consumer group: %w", err)
 }
 
 // serve works for one generation of the group.

@@ -23,7 +23,10 @@ func (a *App) checkKafka(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := a.kafka.Ping(ctx); err != nil {
-		return fmt.Errorf("kafka: no broker answers at %v: %w; is kafka.brokers right?", a.cfg.Kafka.Brokers, err)
+		if kafka.Refused(err) {
+			return operator("kafka", err)
+		}
+		return fmt.Errorf("kafka: %w", err)
 	}
 	if err := a.kafka.EnsureTopics(ctx); err != nil {
 		return operator("kafka topics", err)

@@ -37,6 +37,8 @@ type User struct {
 	// ReadOnly puts the user in a profile with readonly=2: reading, and changing
 	// settings of the own session (clients need that), nothing else.
 	ReadOnly bool
+	// Settings are those of the user's profile, instead of ReadOnly.
+	Settings [][2]string
 	// Grants are GRANT statements, for example "GRANT SELECT ON keysentry.*".
 	// Empty: everything that ReadOnly leaves.
 	Grants []string

@@ -49,6 +49,13 @@ var usersConfig = template.Must(template.New("users").Funcs(template.FuncMap{"x"
   <profiles>
     <default></default>
     <readonly><readonly>2</readonly></readonly>
+{{- range $user := .}}{{if .Settings}}
+    <of_{{.Name}}>
+{{- range .Settings}}
+      <{{index . 0}}>{{x (index . 1)}}</{{index . 0}}>
+{{- end}}
+    </of_{{.Name}}>
+{{- end}}{{end}}
   </profiles>
   <quotas><default></default></quotas>
   <users>
@@ -67,7 +74,7 @@ var usersConfig = template.Must(template.New("users").Funcs(template.FuncMap{"x"
       <password></password>
 {{- end}}
       <networks><ip>127.0.0.1</ip><ip>::1</ip></networks>
-      <profile>{{if .ReadOnly}}readonly{{else}}default{{end}}</profile>
+      <profile>{{if .Settings}}of_{{.Name}}{{else if .ReadOnly}}readonly{{else}}default{{end}}</profile>
       <quota>default</quota>
 {{- if .Grants}}
       <grants>

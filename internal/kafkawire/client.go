@@ -259,6 +259,9 @@ func Transient(err error) bool {
 	if unknownPlace(err) {
 		return true
 	}
+	if tlsFault(err) {
+		return false
+	}
 	var code kafkago.Error
 	if errors.As(err, &code) {
 		return code.Temporary()
