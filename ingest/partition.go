@@ -41,10 +41,13 @@ type partition struct {
 	seen      map[string]event.Instant
 	snapAfter event.Instant
 
+	untold untold // verdicts that storage may need
+
 	hurried bool // the middle of the replay was left out, or nothing was to be
 
 	// Of the store side.
 	assigned bool // the writer knows the partition
+	join     joiner
 
 	committed int64         // of the assignment
 	detected  int64         // of the assignment; below zero: unknown
@@ -226,6 +229,7 @@ func (t *partition) step(ctx context.Context) error {
 		t.p.m.observe.Observe(time.Since(began).Seconds())
 		t.pending = &pending{batch: b, findings: append(found, ownFindings(b, t.seen, now)...)}
 		t.pos = f.Next
+		t.keep(b)
 		t.checkpoint(now)
 		if err := t.flush(ctx); err != nil {
 			return err
@@ -261,8 +265,10 @@ func (t *partition) recreated(pos int64, gone *OffsetGone) error {
 		"Consume it with a new group into a fresh database, or under a new topic name", t.id, pos, gone.LogStart)
 }
 
-// flush delivers what detection found and hands the batch to storage.
+// flush delivers what detection found and hands the batch to storage. While
+// storage is behind the verdicts are durable before detected passes them.
 func (t *partition) flush(ctx context.Context) error {
+	t.tell(ctx)
 	if t.pending == nil {
 		return nil
 	}
@@ -276,6 +282,7 @@ func (t *partition) flush(ctx context.Context) error {
 		t.storeClock.Store(t.copyClock())
 		t.p.m.detaches.Inc()
 		t.log.Warn("storage is behind: detection goes on alone, storage will read again", "from", t.h.position())
+		t.tell(ctx)
 	}
 	return nil
 }

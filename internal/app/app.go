@@ -57,24 +57,27 @@ type App struct {
 	log      *slog.Logger
 	redactor *redact.Redactor
 
-	kafka    *kafka.Client
-	group    *kafka.Group
-	control  *kafka.Control
-	kept     keptPositions
-	store    *store.Client
-	writer   *store.Writer
-	mirror   *store.Mirror
-	roller   *store.Roller
-	journal  *kafkajournal.Log
-	manager  *alert.Manager
-	runner   *playbook.Runner
-	library  *playbook.Library
-	posture  *posture.Runner
-	console  *console.Server
-	proposer *proposer
-	slack    *slack.Slack        // nil when Slack is not configured
-	events   *httpingest.Handler // nil when nobody may post events
-	memory   *journalMemory
+	kafka   *kafka.Client
+	group   *kafka.Group
+	control *kafka.Control
+	kept    keptPositions
+	// verdictKey signs verdicts: it is the journal's, from which ingest derives its
+	// own.
+	verdictKey secret.Value
+	store      *store.Client
+	writer     *store.Writer
+	mirror     *store.Mirror
+	roller     *store.Roller
+	journal    *kafkajournal.Log
+	manager    *alert.Manager
+	runner     *playbook.Runner
+	library    *playbook.Library
+	posture    *posture.Runner
+	console    *console.Server
+	proposer   *proposer
+	slack      *slack.Slack        // nil when Slack is not configured
+	events     *httpingest.Handler // nil when nobody may post events
+	memory     *journalMemory
 
 	targets map[string]playbook.Target
 	keys    map[string]secret.Value // fingerprint keys by network

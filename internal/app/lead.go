@@ -216,7 +216,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	}
 	s.pipeline, err = ingest.New(a.cfg.Ingest.Config, ingest.Deps{
 		Source: a.kafka, Writer: &quarantining{EventWriter: a.writer, produce: a.produceRejects, log: a.log}, Detector: s.engine, Sink: a.manager,
-		Decoder: decoder, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
+		Decoder: decoder, Verdicts: kafka.NewVerdicts(a.kafka), VerdictKey: a.verdictKey, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {
 		return nil, operator("ingest", err)
