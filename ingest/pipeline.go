@@ -81,6 +81,11 @@ type Status struct {
 	Ready bool
 	// Detached says that storage re-reads the partition by itself.
 	Detached bool
+	// Running says that a Run works on the partition.
+	Running bool
+	// Progress is that of its reader; StoreFailure what storage failed at last.
+	Progress     Progress
+	StoreFailure string
 }
 
 // New returns a Pipeline that does nothing yet.

@@ -61,7 +61,7 @@ func (t *partition) assignWriter(ctx context.Context) error {
 	if t.assigned {
 		return nil
 	}
-	err := t.retry(ctx, "reading what is stored already", func() error {
+	err := t.retry(ctx, "reading what is stored already", &t.storeAt, func() error {
 		return t.p.Writer.Assign(ctx, t.id, t.committed)
 	})
 	t.assigned = err == nil
@@ -100,7 +100,7 @@ func (t *partition) awaitAcks(drain context.Context) error {
 // catchUp reads one piece of [pos, catchTo) again and hands it over, with the
 // causes that detection decided live (verdicts.go).
 func (t *partition) catchUp(run, drain context.Context, task task) error {
-	f, err := t.fetch(run, task.pos)
+	f, err := t.fetchAs(run, task.pos, &t.storeAt)
 	if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
 		return t.skipStored(drain, task, gone)
 	}

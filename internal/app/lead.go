@@ -33,16 +33,34 @@ func (a *App) consume(ctx context.Context) error {
 	if err := a.journal.CaughtUp(ctx); err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	if err := a.group.Run(ctx, a.serve); err != nil {
-		return fmt.Errorf("consumer group: %w", err)
+	for {
+		err := a.member(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("consumer group: %w", err)
+		case ctx.Err() != nil || !a.watch.again.Swap(false):
+			return nil
+		}
 	}
-	return nil
+}
+
+// member is one membership in the group. The watchdog may end it.
+func (a *App) member(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.watch.rejoin.Store(&cancel)
+	a.watch.membership.Store(membershipJoining)
+	return a.group.Run(ctx, a.serve)
 }
 
 // serve works for one generation of the group.
 func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
+	defer a.watch.membership.Store(membershipJoining)
+	a.watch.membership.Store(membershipTaking)
+	a.watch.taken.Add(1)
 	if as.Standby() {
 		a.stepDown()
+		a.watch.membership.Store(membershipStanding)
 		a.log.Info("standing by", "generation", as.Generation)
 		<-ctx.Done()
 		return nil
@@ -67,6 +85,7 @@ func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
 		return pause(ctx, time.Second)
 	}
 	assigned.Resume = resumed
+	a.watch.membership.Store(membershipWorking)
 	return a.work(ctx, s, assigned)
 }
 
