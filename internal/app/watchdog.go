@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -81,7 +82,7 @@ func (a *App) look(ctx context.Context) error {
 		return nil
 	}
 	err := ingest.StuckError(stuck)
-	if stuck[0].Kafka {
+	if !slices.ContainsFunc(stuck, func(s ingest.Stuck) bool { return !s.Kafka }) {
 		if away := a.kafka.Wire().Reachable(ctx); away != nil {
 			a.log.Warn("nothing progresses, because kafka is away; waiting for it", "error", away)
 			w.dog.Away(event.At(time.Now()))
