@@ -34,7 +34,8 @@ type Config struct {
 	// the rest is read from Kafka; rules that are not filled then are learning.
 	FillTimeout time.Duration `yaml:"fill_timeout"`
 	// ClockMaxHosts bounds the hosts per partition whose clocks are estimated.
-	ClockMaxHosts int `yaml:"clock_max_hosts"`
+	ClockMaxHosts int            `yaml:"clock_max_hosts"`
+	Watchdog      WatchdogConfig `yaml:"watchdog"`
 }
 
 // TopicConfig is one topic: who is trusted to say what on it.
@@ -93,6 +94,7 @@ func DefaultConfig() Config {
 		ReplayMaxEvents: 2_000_000,
 		FillTimeout:     5 * time.Second,
 		ClockMaxHosts:   20_000,
+		Watchdog:        WatchdogConfig{StuckAfter: 30 * time.Second, StoreStuckAfter: 10 * time.Minute},
 	}
 }
 
@@ -132,6 +134,7 @@ func (c Config) Validate() []error {
 	if c.ClockMaxHosts < 1 {
 		errs = append(errs, errors.New("clock_max_hosts: must be at least 1"))
 	}
+	errs = append(errs, c.Watchdog.validate()...)
 	if !c.FingerprintKey.IsZero() {
 		if err := c.FingerprintKey.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("fingerprint_key: %w", err))

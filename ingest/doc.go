@@ -26,9 +26,20 @@
 // second one feeds the writer. While the writer keeps up it stores the very
 // batches that detection saw, causes included (coupled). When it stays full for
 // DetachAfter, or is known to be failing, detection goes on alone and the second
-// goroutine reads the partition by itself from the stored position (detached);
-// Detector.Diagnose sets the causes of what it reads. When it has come near it
-// couples again. handoff.go holds the states.
+// goroutine reads the partition by itself from the stored position (detached).
+// When it has come near it couples again. handoff.go holds the states.
+//
+// # Causes while storage is behind
+//
+// A cause is decided once, by Observe, from what was known then. While storage is
+// behind (detached, failing, or slower than DetachAfter) the reader writes the
+// verdicts of refused events to the VerdictLog: first those that storage was given
+// and has not acknowledged, then those of each batch before detected passes it. What
+// storage reads again it joins with them, by coordinates and append time; also what
+// a former process had judged. verdicts.go holds the merge, verdict.go the format.
+// A refused event without a verdict is judged by Detector.Diagnose and flagged: one
+// that was judged and not stored when a process was killed while all was well, or
+// whose verdict could not be written. A record that no daemon signed is passed over.
 //
 // # Invariants
 //
@@ -41,7 +52,7 @@
 //     delivery is repeated when the pipeline resumes, so a finding may be delivered
 //     twice; its id is then the same.
 //   - Memory is bounded: per partition one batch being read, queueLen queued, one at
-//     the writer.
+//     the writer, maxUntold bytes of verdicts, and one read of verdicts when detached.
 //
 // Effective times of records that storage reads again are made with the clock
 // estimates as they stood when it detached, so those of one batch at that border

@@ -83,7 +83,7 @@ type pipelineMetrics struct {
 	storeLag    *prometheus.GaugeVec
 	detached    *prometheus.GaugeVec
 	detaches    prometheus.Counter
-	rediagnosed prometheus.Counter
+	reread      prometheus.Counter
 	replayed    prometheus.Counter
 	fillStored  prometheus.Histogram
 	fetchErrors *prometheus.CounterVec
@@ -91,6 +91,10 @@ type pipelineMetrics struct {
 	commitErrs  prometheus.Counter
 	lost        *prometheus.CounterVec
 	observe     prometheus.Histogram
+
+	verdictsWritten, verdictsJoined, verdictsMissing prometheus.Counter
+	verdictsLost, verdictsForeign                    prometheus.Counter
+	verdictErrors                                    *prometheus.CounterVec
 }
 
 func newPipelineMetrics(r *metrics.Registry) *pipelineMetrics {
@@ -99,7 +103,7 @@ func newPipelineMetrics(r *metrics.Registry) *pipelineMetrics {
 		storeLag:    r.Gauges(subsystem, "store_lag_offsets", "Offsets between what is stored and the end of the partition.", "topic", "partition"),
 		detached:    r.Gauges(subsystem, "detached", "1 while storage re-reads the partition by itself.", "topic", "partition"),
 		detaches:    r.Counter(subsystem, "detaches_total", "Times storage fell behind detection and was detached."),
-		rediagnosed: r.Counter(subsystem, "reread_events_total", "Events that storage read again; their causes were decided anew."),
+		reread:      r.Counter(subsystem, "reread_events_total", "Events that storage read again."),
 		replayed:    r.Counter(subsystem, "replayed_events_total", "Events read again to fill windows."),
 		fillStored:  r.Seconds(subsystem, "fill_seconds", "Time to fill windows from what is stored, once per assignment."),
 		fetchErrors: r.Counters(subsystem, "fetch_errors_total", "Fetches that failed and were tried again.", "topic"),
@@ -107,5 +111,12 @@ func newPipelineMetrics(r *metrics.Registry) *pipelineMetrics {
 		commitErrs:  r.Counter(subsystem, "commit_errors_total", "Commits that failed."),
 		lost:        r.Counters(subsystem, "lost_offsets_total", "Offsets that retention removed before they were read, by who missed them.", "topic", "reader"),
 		observe:     r.Seconds(subsystem, "observe_seconds", "Time that detection took for one fetch."),
+
+		verdictsWritten: r.Counter(subsystem, "verdicts_written_total", "Verdicts on refused events that were written to Kafka because storage was behind."),
+		verdictsJoined:  r.Counter(subsystem, "verdicts_joined_total", "Refused events that storage read again and gave the cause of the live verdict."),
+		verdictsMissing: r.Counter(subsystem, "verdicts_missing_total", "Refused events that storage read again without a verdict; their causes were decided anew and are flagged rediagnosed."),
+		verdictsLost:    r.Counter(subsystem, "verdicts_dropped_total", "Verdicts that were dropped because too many waited to be written."),
+		verdictsForeign: r.Counter(subsystem, "verdicts_foreign_total", "Records of verdicts that were passed over: not signed by a daemon, or damaged."),
+		verdictErrors:   r.Counters(subsystem, "verdict_errors_total", "Failed attempts to write or read verdicts.", "op"),
 	}
 }

@@ -41,10 +41,15 @@ type partition struct {
 	seen      map[string]event.Instant
 	snapAfter event.Instant
 
+	at     progress // of the reader
+	untold untold   // verdicts that storage may need
+
 	hurried bool // the middle of the replay was left out, or nothing was to be
 
 	// Of the store side.
 	assigned bool // the writer knows the partition
+	join     joiner
+	storeAt  progress
 
 	committed int64         // of the assignment
 	detected  int64         // of the assignment; below zero: unknown
@@ -60,6 +65,7 @@ type partition struct {
 	observed atomic.Int64
 	end      atomic.Int64
 	isReady  atomic.Bool
+	running  atomic.Bool
 	snapshot atomic.Pointer[offset.Snapshot]
 	// storeClock is what the store side reads with; the reader renews it when it
 	// detaches.
@@ -96,7 +102,8 @@ func newPartition(p *Pipeline, id event.Partition, committed int64, a Assignment
 }
 
 func (t *partition) status() Status {
-	s := Status{Partition: t.id, Live: t.livePos.Load(), Observed: t.observed.Load(), Stored: t.acked.Load(), End: t.end.Load(), Ready: t.isReady.Load()}
+	s := Status{Partition: t.id, Live: t.livePos.Load(), Observed: t.observed.Load(), Stored: t.acked.Load(), End: t.end.Load(), Ready: t.isReady.Load(),
+		Running: t.running.Load(), Progress: t.at.read(), StoreFailure: t.storeAt.read().Failure}
 	if t.isReady.Load() {
 		s.Detached = t.h.reading()
 	}
@@ -128,14 +135,18 @@ func (t *partition) copyClock() *Clock {
 // read follows the partition for detection until ctx ends. It goes on to the
 // replay when stored is closed: what is stored is in the windows.
 func (t *partition) read(ctx context.Context, share int64, stored <-chan struct{}) error {
+	t.running.Store(true)
+	defer t.running.Store(false)
 	deadline := time.Now().Add(liveWithin)
 	if err := t.start(ctx, share); err != nil {
 		return unlessDone(ctx, err)
 	}
+	t.at.does(DoingFill)
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-stored:
+		t.at.waited()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -184,6 +195,7 @@ func (t *partition) fill(ctx context.Context, deadline time.Time) error {
 			continue
 		}
 		f.clip(t.pos)
+		t.at.does(DoingJudge)
 		b, err := t.p.Decoder.Decode(t.id, f, t.fillFrom, t.clock, event.At(t.p.Now()))
 		if err != nil {
 			return err
@@ -192,6 +204,7 @@ func (t *partition) fill(ctx context.Context, deadline time.Time) error {
 		t.p.m.replayed.Add(float64(len(b.Events)))
 		t.fillFrom = b.Next
 		b.Release()
+		t.at.done()
 	}
 	if !t.filled {
 		if t.missing != 0 {
@@ -216,6 +229,7 @@ func (t *partition) step(ctx context.Context) error {
 	}
 	now := event.At(t.p.Now())
 	if f.Next > t.pos {
+		t.at.does(DoingJudge)
 		b, err := t.p.Decoder.Decode(t.id, f, t.pos, t.clock, now)
 		if err != nil {
 			return err
@@ -225,7 +239,9 @@ func (t *partition) step(ctx context.Context) error {
 		found := t.p.Detector.Observe(t.id, b.Events)
 		t.p.m.observe.Observe(time.Since(began).Seconds())
 		t.pending = &pending{batch: b, findings: append(found, ownFindings(b, t.seen, now)...)}
+		t.at.done()
 		t.pos = f.Next
+		t.keep(b)
 		t.checkpoint(now)
 		if err := t.flush(ctx); err != nil {
 			return err
@@ -261,21 +277,28 @@ func (t *partition) recreated(pos int64, gone *OffsetGone) error {
 		"Consume it with a new group into a fresh database, or under a new topic name", t.id, pos, gone.LogStart)
 }
 
-// flush delivers what detection found and hands the batch to storage.
+// flush delivers what detection found and hands the batch to storage. While
+// storage is behind the verdicts are durable before detected passes them.
 func (t *partition) flush(ctx context.Context) error {
+	t.tell(ctx)
 	if t.pending == nil {
 		return nil
 	}
 	b := t.pending.batch
+	t.at.does(DoingDeliver)
 	if err := t.p.Sink.Deliver(ctx, t.pending.findings, t.id, b.Next); err != nil {
 		return err
 	}
 	t.pending = nil
 	t.livePos.Store(b.Next)
+	t.at.done()
+	t.at.does(DoingHand)
+	defer t.at.done()
 	if t.h.offer(ctx, b, t.p.cfg.DetachAfter, func() bool { return !t.p.Writer.Healthy() }) {
 		t.storeClock.Store(t.copyClock())
 		t.p.m.detaches.Inc()
 		t.log.Warn("storage is behind: detection goes on alone, storage will read again", "from", t.h.position())
+		t.tell(ctx)
 	}
 	return nil
 }
@@ -296,11 +319,16 @@ const (
 	backoffMax = 2 * time.Second
 )
 
-// fetch reads from offset, as often as it takes. It fails with *OffsetGone, or
-// when ctx ends.
+// fetch reads from offset for detection, as often as it takes. It fails with
+// *OffsetGone, or when ctx ends.
 func (t *partition) fetch(ctx context.Context, from int64) (*Fetched, error) {
+	t.at.does(DoingRead)
+	return t.fetchAs(ctx, from, &t.at)
+}
+
+func (t *partition) fetchAs(ctx context.Context, from int64, at *progress) (*Fetched, error) {
 	var f *Fetched
-	err := t.retry(ctx, "fetch", func() (err error) {
+	err := t.retry(ctx, "fetch", at, func() (err error) {
 		f, err = t.p.Source.Fetch(ctx, t.id, from)
 		if err == nil && f.Next < from {
 			err = fmt.Errorf("the answer ends at %d, before the wanted offset %d", f.Next, from)
@@ -312,7 +340,8 @@ func (t *partition) fetch(ctx context.Context, from int64) (*Fetched, error) {
 
 func (t *partition) offsetAt(ctx context.Context, at event.Instant) (int64, error) {
 	var o int64
-	err := t.retry(ctx, "list offsets", func() (err error) {
+	t.at.does(DoingRead)
+	err := t.retry(ctx, "list offsets", &t.at, func() (err error) {
 		o, err = t.p.Source.OffsetAt(ctx, t.id, at)
 		return err
 	})
@@ -321,15 +350,17 @@ func (t *partition) offsetAt(ctx context.Context, at event.Instant) (int64, erro
 
 // retry repeats f with growing pauses until it succeeds, finds its offset gone,
 // or ctx ends. The first failure in a row is logged.
-func (t *partition) retry(ctx context.Context, what string, f func() error) error {
+func (t *partition) retry(ctx context.Context, what string, at *progress, f func() error) error {
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
 		err := f()
 		if gone := (*OffsetGone)(nil); err == nil || errors.As(err, &gone) {
+			at.asked(nil)
 			return err
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		at.asked(err)
 		t.p.m.fetchErrors.WithLabelValues(t.id.Topic).Inc()
 		if wait == backoffMin {
 			t.log.Warn(what+" failed; trying again", "error", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
+	"github.com/keysentry/keysentry/internal/secret"
 )
 
 // Pipeline reads the partitions it is assigned, shows every event to detection
@@ -21,7 +22,8 @@ import (
 type Pipeline struct {
 	cfg Config
 	Deps
-	m *pipelineMetrics
+	m    *pipelineMetrics
+	seal sealer // of verdicts
 
 	// unsent is what Tick found and nobody has taken yet. It is tick's, and survives
 	// between Runs as detection tells it once.
@@ -31,13 +33,18 @@ type Pipeline struct {
 	parts map[event.Partition]*partition // survives between Runs
 }
 
-// Deps is what a Pipeline works with; all but Log, Metrics and Now are needed.
+// Deps is what a Pipeline works with; all but Verdicts, Log, Metrics and Now are
+// needed.
 type Deps struct {
 	Source   Source
 	Writer   EventWriter
 	Detector Detector
 	Sink     FindingSink
 	Decoder  *Decoder
+	// Verdicts keeps causes while storage is behind, signed with VerdictKey. nil:
+	// what storage reads again is decided anew.
+	Verdicts   VerdictLog
+	VerdictKey secret.Value
 
 	Now     func() time.Time // the reader's clock; nil: time.Now
 	Log     *slog.Logger
@@ -74,6 +81,11 @@ type Status struct {
 	Ready bool
 	// Detached says that storage re-reads the partition by itself.
 	Detached bool
+	// Running says that a Run works on the partition.
+	Running bool
+	// Progress is that of its reader; StoreFailure what storage failed at last.
+	Progress     Progress
+	StoreFailure string
 }
 
 // New returns a Pipeline that does nothing yet.
@@ -84,13 +96,16 @@ func New(cfg Config, d Deps) (*Pipeline, error) {
 	if d.Source == nil || d.Writer == nil || d.Detector == nil || d.Sink == nil || d.Decoder == nil {
 		return nil, errors.New("ingest: source, writer, detector, sink and decoder are needed")
 	}
+	if d.Verdicts != nil && d.VerdictKey.Empty() {
+		return nil, errors.New("ingest: verdicts cannot be signed without a key")
+	}
 	if d.Now == nil {
 		d.Now = time.Now
 	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Pipeline{cfg: cfg, Deps: d, m: newPipelineMetrics(metrics.OrNew(d.Metrics)), parts: map[event.Partition]*partition{}}, nil
+	return &Pipeline{cfg: cfg, Deps: d, m: newPipelineMetrics(metrics.OrNew(d.Metrics)), seal: newSealer(d.VerdictKey), parts: map[event.Partition]*partition{}}, nil
 }
 
 // Run works on one assignment until ctx ends, and returns nil then; an error
@@ -130,6 +145,7 @@ func (p *Pipeline) Run(ctx context.Context, a Assignment) error {
 	readers.Wait()
 	stores.Wait()
 	close(stored)
+	p.tellRest(ctx, parts)
 	committer.Wait()
 	if ctx.Err() != nil {
 		return nil

@@ -22,7 +22,11 @@ func (t *partition) store(run, drain context.Context) error {
 	}
 	for {
 		task, ok := t.h.next()
-		t.detached.Set(gauge(t.h.reading()))
+		reading := t.h.reading()
+		t.detached.Set(gauge(reading))
+		if !reading {
+			t.join = joiner{}
+		}
 		var err error
 		switch {
 		case ok && task.batch != nil:
@@ -57,7 +61,7 @@ func (t *partition) assignWriter(ctx context.Context) error {
 	if t.assigned {
 		return nil
 	}
-	err := t.retry(ctx, "reading what is stored already", func() error {
+	err := t.retry(ctx, "reading what is stored already", &t.storeAt, func() error {
 		return t.p.Writer.Assign(ctx, t.id, t.committed)
 	})
 	t.assigned = err == nil
@@ -93,10 +97,10 @@ func (t *partition) awaitAcks(drain context.Context) error {
 	return nil
 }
 
-// catchUp reads one piece of [pos, catchTo) again and hands it over. Causes are
-// decided anew, without the state that the live decision had.
+// catchUp reads one piece of [pos, catchTo) again and hands it over, with the
+// causes that detection decided live (verdicts.go).
 func (t *partition) catchUp(run, drain context.Context, task task) error {
-	f, err := t.fetch(run, task.pos)
+	f, err := t.fetchAs(run, task.pos, &t.storeAt)
 	if gone := (*OffsetGone)(nil); errors.As(err, &gone) {
 		return t.skipStored(drain, task, gone)
 	}
@@ -111,8 +115,11 @@ func (t *partition) catchUp(run, drain context.Context, task task) error {
 	if err != nil {
 		return err
 	}
-	t.p.Detector.Diagnose(b.Events)
-	t.p.m.rediagnosed.Add(float64(len(b.Events)))
+	if err := t.settle(run, b); err != nil {
+		b.Release()
+		return err
+	}
+	t.p.m.reread.Add(float64(len(b.Events)))
 	next := b.Next
 	if err := t.append(run, b); err != nil {
 		b.Release()

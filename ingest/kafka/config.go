@@ -23,6 +23,7 @@ type TopicConfig struct {
 	Quarantine string `yaml:"quarantine"` // topic of records that are no events
 	Journal    string `yaml:"journal"`    // topic of the journal
 	Control    string `yaml:"control"`    // topic of the detected positions
+	Verdicts   string `yaml:"verdicts"`   // topic of causes that were decided while storage was behind
 }
 
 // GroupConfig is the consumer group and its clocks. A dead member is noticed
@@ -55,6 +56,7 @@ func DefaultConfig() Config {
 			Quarantine: "keysentry.quarantine",
 			Journal:    "keysentry.journal",
 			Control:    "keysentry.control",
+			Verdicts:   "keysentry.verdicts",
 		},
 	}
 }
@@ -71,6 +73,7 @@ func (c Config) Validate() []error {
 		{"topics.quarantine", c.Topics.Quarantine},
 		{"topics.journal", c.Topics.Journal},
 		{"topics.control", c.Topics.Control},
+		{"topics.verdicts", c.Topics.Verdicts},
 	} {
 		if t.name == "" {
 			errs = append(errs, fmt.Errorf("%s: must be given", t.path))

@@ -60,7 +60,8 @@ type Group struct {
 	met    *groupMetrics
 	epoch  atomic.Int64 // as in userData
 	last   held
-	aside  sync.WaitGroup // leaving in the name of lost members
+	failed atomic.Pointer[error] // of the last attempt to join
+	aside  sync.WaitGroup        // leaving in the name of lost members
 }
 
 // held is what the generation before gave this member.
@@ -81,6 +82,14 @@ func NewGroup(c *Client, opts GroupOptions) (*Group, error) {
 // SetEpoch makes the next joins carry the epoch of this member's takeover, which
 // keeps the partitions here when others join.
 func (g *Group) SetEpoch(epoch int64) { g.epoch.Store(epoch + 1) }
+
+// JoinError is why the last attempt to join failed; nil once one succeeded.
+func (g *Group) JoinError() error {
+	if err := g.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Run joins the group and calls handler for each generation until ctx ends, then
 // leaves, so that a standby takes over at once. It returns nil then, or the
@@ -158,6 +167,7 @@ func (g *Group) loop(ctx context.Context, cg *kafkago.ConsumerGroup, start func(
 		case err == nil:
 			since = time.Time{}
 			g.met.generations.Inc()
+			g.failed.Store(nil)
 			g.keepMember(gen.MemberID)
 			start(gen, g.assignment(gen))
 		case ctx.Err() != nil || errors.Is(err, kafkago.ErrGroupClosed):
@@ -166,6 +176,7 @@ func (g *Group) loop(ctx context.Context, cg *kafkago.ConsumerGroup, start func(
 			return fmt.Errorf("join consumer group %s: %w", g.client.cfg.Group.ID, err)
 		default:
 			g.met.errors.Inc()
+			g.failed.Store(&err)
 			g.abandon(ctx, err)
 			if since.IsZero() {
 				since = time.Now()

@@ -143,17 +143,33 @@ func CheckInputs(topics []TopicInfo, byProducer func(topic string) bool) []error
 type ownTopic struct {
 	name     string
 	settings map[string]string
+	// partitions is how many it is made with; 0: it must have one.
+	partitions int
+	// initial are further settings it is made with, which may be changed.
+	initial map[string]string
 }
 
+// The verdicts' topic. What is read again is read beside the verdicts of all
+// partitions that share a place, so there are several. A verdict is younger than
+// its event; the time is twice that for which brokers keep records if not told
+// otherwise, and doctor compares it with that of the input topics.
+const (
+	verdictPartitions = 12
+	verdictRetention  = 14 * 24 * time.Hour
+)
+
 // ownTopics: the journal is never deleted from, control keeps the last value of
-// each key. Each has one partition.
+// each key, verdicts are found by the broker's time. Each but the last has one
+// partition.
 func (c *Client) ownTopics() []ownTopic {
 	return []ownTopic{
-		{c.cfg.Topics.Journal, map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}},
+		{name: c.cfg.Topics.Journal, settings: map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}},
 		// Small segments: compaction leaves the newest one alone, and a takeover reads
 		// the topic from its start.
-		{c.cfg.Topics.Control, map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleanable.dirty.ratio": "0.1"}},
-		{c.cfg.Topics.Quarantine, map[string]string{"cleanup.policy": "delete"}},
+		{name: c.cfg.Topics.Control, settings: map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleanable.dirty.ratio": "0.1"}},
+		{name: c.cfg.Topics.Quarantine, settings: map[string]string{"cleanup.policy": "delete"}},
+		{name: c.cfg.Topics.Verdicts, settings: map[string]string{"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"},
+			partitions: verdictPartitions, initial: map[string]string{"retention.ms": strconv.FormatInt(verdictRetention.Milliseconds(), 10)}},
 	}
 }
 
@@ -217,9 +233,11 @@ func (c *Client) topicConfig(t ownTopic) kafkago.TopicConfig {
 	if factor == 0 {
 		factor = -1
 	}
-	out := kafkago.TopicConfig{Topic: t.name, NumPartitions: 1, ReplicationFactor: factor}
-	for k, v := range t.settings {
-		out.ConfigEntries = append(out.ConfigEntries, kafkago.ConfigEntry{ConfigName: k, ConfigValue: v})
+	out := kafkago.TopicConfig{Topic: t.name, NumPartitions: max(1, t.partitions), ReplicationFactor: factor}
+	for _, settings := range []map[string]string{t.settings, t.initial} {
+		for k, v := range settings {
+			out.ConfigEntries = append(out.ConfigEntries, kafkago.ConfigEntry{ConfigName: k, ConfigValue: v})
+		}
 	}
 	if factor >= 3 {
 		// Acknowledged by all in-sync replicas means little when that may be one.
@@ -250,9 +268,7 @@ func (c *Client) create(ctx context.Context, topics []kafkago.TopicConfig) error
 // CreateTopic makes an input topic with the broker's time, for demonstrations
 // and tests. A topic that exists is left as it is.
 func (c *Client) CreateTopic(ctx context.Context, name string, partitions int, settings map[string]string) error {
-	t := c.topicConfig(ownTopic{name: name, settings: settings})
-	t.NumPartitions = partitions
-	return c.create(ctx, []kafkago.TopicConfig{t})
+	return c.create(ctx, []kafkago.TopicConfig{c.topicConfig(ownTopic{name: name, settings: settings, partitions: partitions})})
 }
 
 // check reports what is wrong with a topic of our own, with the fix.
@@ -264,7 +280,7 @@ func (t ownTopic) check(info TopicInfo) []error {
 		return []error{fmt.Errorf("topic %s was created and is not there yet; try again", t.name)}
 	}
 	var errs []error
-	if info.Partitions != 1 {
+	if t.partitions == 0 && info.Partitions != 1 {
 		errs = append(errs, fmt.Errorf("topic %s has %d partitions and must have 1; delete it if it is empty, or name another in the configuration", t.name, info.Partitions))
 	}
 	if info.SettingsErr != nil {

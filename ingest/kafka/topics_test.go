@@ -59,7 +59,7 @@ func TestEnsureTopics(t *testing.T) {
 		use := func(factor int) func(*Config) {
 			return func(c *Config) {
 				c.ReplicationFactor = factor
-				c.Topics = TopicConfig{Quarantine: name + "-q", Journal: name + "-j", Control: name + "-c"}
+				c.Topics = TopicConfig{Quarantine: name + "-q", Journal: name + "-j", Control: name + "-c", Verdicts: name + "-v"}
 			}
 		}
 		c := testClient(t, addr, use(0))
@@ -68,11 +68,12 @@ func TestEnsureTopics(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		infos, err := c.CheckTopics(t.Context(), []string{name + "-j", name + "-c"})
+		infos, err := c.CheckTopics(t.Context(), []string{name + "-j", name + "-c", name + "-v"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ms, _ := infos[0].RetentionMS(); ms != -1 || infos[0].Partitions != 1 || infos[1].Settings["cleanup.policy"] != "compact" {
+		if ms, _ := infos[0].RetentionMS(); ms != -1 || infos[0].Partitions != 1 || infos[1].Settings["cleanup.policy"] != "compact" ||
+			infos[2].Partitions != verdictPartitions || !infos[2].AppendTime() {
 			t.Errorf("got %+v", infos)
 		}
 		wrong := devstacktest.CreateTopic(t, addr, 2, map[string]string{"retention.ms": "1000"})
@@ -94,7 +95,7 @@ func TestEnsureTopicsTogether(t *testing.T) {
 		var g errgroup.Group
 		for range 5 {
 			c := testClient(t, addr, func(c *Config) {
-				c.Topics = TopicConfig{Quarantine: name + "-q", Journal: name + "-j", Control: name + "-c"}
+				c.Topics = TopicConfig{Quarantine: name + "-q", Journal: name + "-j", Control: name + "-c", Verdicts: name + "-v"}
 			})
 			g.Go(func() error { return c.EnsureTopics(t.Context()) })
 		}

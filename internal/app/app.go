@@ -57,24 +57,28 @@ type App struct {
 	log      *slog.Logger
 	redactor *redact.Redactor
 
-	kafka    *kafka.Client
-	group    *kafka.Group
-	control  *kafka.Control
-	kept     keptPositions
-	store    *store.Client
-	writer   *store.Writer
-	mirror   *store.Mirror
-	roller   *store.Roller
-	journal  *kafkajournal.Log
-	manager  *alert.Manager
-	runner   *playbook.Runner
-	library  *playbook.Library
-	posture  *posture.Runner
-	console  *console.Server
-	proposer *proposer
-	slack    *slack.Slack        // nil when Slack is not configured
-	events   *httpingest.Handler // nil when nobody may post events
-	memory   *journalMemory
+	kafka   *kafka.Client
+	group   *kafka.Group
+	control *kafka.Control
+	kept    keptPositions
+	// verdictKey signs verdicts: it is the journal's, from which ingest derives its
+	// own.
+	verdictKey secret.Value
+	store      *store.Client
+	writer     *store.Writer
+	mirror     *store.Mirror
+	roller     *store.Roller
+	journal    *kafkajournal.Log
+	manager    *alert.Manager
+	runner     *playbook.Runner
+	library    *playbook.Library
+	posture    *posture.Runner
+	console    *console.Server
+	proposer   *proposer
+	slack      *slack.Slack        // nil when Slack is not configured
+	events     *httpingest.Handler // nil when nobody may post events
+	memory     *journalMemory
+	watch      *watch
 
 	targets map[string]playbook.Target
 	keys    map[string]secret.Value // fingerprint keys by network
@@ -138,6 +142,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 		cfg = &named
 	}
 	a := &App{cfg: cfg, opts: opts, redactor: redact.New(), memory: newMemory(), strays: make(chan kafkajournal.Stray, 16)}
+	a.watch = newWatch(a)
 	// What the library code of others logs passes the same filter as events do.
 	a.log = slog.New(a.redactor.Handler(opts.Logger.Handler())).With("instance", cfg.Instance)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
@@ -174,8 +179,23 @@ const sourcesGrace = 2 * time.Second
 
 // Run works until ctx ends. It returns nil after an ordinary stop, an
 // *OperatorError when a person has to change something, and another error when
-// something broke.
+// something broke. After the watchdog gave up, what is stuck may still be at work
+// when Run returns: the process has to end.
 func (a *App) Run(ctx context.Context) error {
+	ended, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- a.run(ctx)
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case err := <-a.watch.ended(done):
+		return err
+	}
+}
+
+func (a *App) run(ctx context.Context) error {
 	defer a.close()
 	if err := a.checkKafka(ctx); err != nil {
 		return err
@@ -220,6 +240,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(0, middle, "strays", a.reportStrays)
 	start(0, middle, "rule files", a.watchRules)
 	start(0, middle, "posted events", a.takeEvents)
+	start(0, middle, "watchdog", a.keepWatch)
 
 	a.log.Info("running", "version", a.opts.Version, "url", a.URL())
 	if err := a.consume(inner); err != nil && inner.Err() == nil {

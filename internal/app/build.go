@@ -53,6 +53,7 @@ func (a *App) buildKafka() (err error) {
 	if err != nil {
 		return operator("journal.key", err)
 	}
+	a.verdictKey = key
 	a.journal, err = kafkajournal.New(a.cfg.Journal, kafkajournal.Deps{
 		Wire: a.kafka.Wire(), Topic: a.cfg.Kafka.Topics.Journal, Key: key, Log: a.log, Metrics: a.opts.Metrics, OnStray: a.noteStray,
 	})

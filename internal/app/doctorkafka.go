@@ -41,7 +41,7 @@ func (d *doctor) kafka(ctx context.Context) {
 	for _, t := range infos {
 		d.retention(t)
 	}
-	d.ownTopics(ctx, client)
+	d.ownTopics(ctx, client, infos)
 	d.rights(ctx, client)
 	d.writers(ctx, client)
 }
@@ -80,7 +80,7 @@ const (
 	week   = 7 * 24 * time.Hour
 )
 
-func (d *doctor) ownTopics(ctx context.Context, client *kafka.Client) {
+func (d *doctor) ownTopics(ctx context.Context, client *kafka.Client, inputs []kafka.TopicInfo) {
 	missing, faults, err := client.CheckOwnTopics(ctx)
 	switch {
 	case err != nil:
@@ -91,8 +91,9 @@ func (d *doctor) ownTopics(ctx context.Context, client *kafka.Client) {
 	case len(missing) > 0:
 		d.say(DoctorWarn, "own topics", "%s will be created by the first run; it needs the right to create topics", strings.Join(missing, ", "))
 	default:
-		d.say(DoctorGood, "own topics", "journal, control and quarantine are set up as they must be")
+		d.say(DoctorGood, "own topics", "journal, control, quarantine and verdicts are set up as they must be")
 	}
+	d.verdictRetention(ctx, client, inputs)
 	infos, err := client.CheckTopics(ctx, []string{d.cfg.Kafka.Topics.Journal})
 	if err != nil || !infos[0].Exists {
 		return
@@ -106,6 +107,26 @@ func (d *doctor) ownTopics(ctx context.Context, client *kafka.Client) {
 		d.say(DoctorWarn, check, "%s counts a write as safe when one copy has it; set it with: kafka-configs.sh --bootstrap-server HOST:PORT --alter --topic %s --add-config min.insync.replicas=2", j.Name, j.Name)
 	default:
 		d.say(DoctorGood, check, "%d copies, %s of them before a write counts", j.Replicas, j.Settings["min.insync.replicas"])
+	}
+}
+
+// verdictRetention says when causes are forgotten before the events that storage
+// may have to read again.
+func (d *doctor) verdictRetention(ctx context.Context, client *kafka.Client, inputs []kafka.TopicInfo) {
+	infos, err := client.CheckTopics(ctx, []string{d.cfg.Kafka.Topics.Verdicts})
+	if err != nil || !infos[0].Exists {
+		return // said already
+	}
+	kept, ok := infos[0].RetentionMS()
+	if !ok || kept < 0 {
+		return
+	}
+	for _, t := range inputs {
+		if ms, ok := t.RetentionMS(); ok && (ms < 0 || ms > kept) {
+			d.say(DoctorWarn, "own topics", "%s keeps verdicts for %v, and %s keeps events for longer: of an outage of ClickHouse that lasts longer than that, causes would be decided anew; "+
+				"raise retention.ms of %s to that of the events, if such an outage has to be survived", infos[0].Name, time.Duration(kept)*time.Millisecond, t.Name, infos[0].Name)
+			return
+		}
 	}
 }
 

@@ -33,20 +33,36 @@ func (a *App) consume(ctx context.Context) error {
 	if err := a.journal.CaughtUp(ctx); err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	err := a.group.Run(ctx, a.serve)
-	switch {
-	case err == nil:
-		return nil
-	case kafka.Refused(err):
-		return operator("consumer group", a.kafka.Wire().Explain(err))
+	for {
+		err := a.member(ctx)
+		switch {
+		case kafka.Refused(err):
+			return operator("consumer group", a.kafka.Wire().Explain(err))
+		case err != nil:
+			return fmt.Errorf("consumer group: %w", err)
+		case ctx.Err() != nil || !a.watch.again.Swap(false):
+			return nil
+		}
 	}
-	return fmt.Errorf("consumer group: %w", err)
+}
+
+// member is one membership in the group. The watchdog may end it.
+func (a *App) member(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.watch.rejoin.Store(&cancel)
+	a.watch.membership.Store(membershipJoining)
+	return a.group.Run(ctx, a.serve)
 }
 
 // serve works for one generation of the group.
 func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
+	defer a.watch.membership.Store(membershipJoining)
+	a.watch.membership.Store(membershipTaking)
+	a.watch.taken.Add(1)
 	if as.Standby() {
 		a.stepDown()
+		a.watch.membership.Store(membershipStanding)
 		a.log.Info("standing by", "generation", as.Generation)
 		<-ctx.Done()
 		return nil
@@ -71,6 +87,7 @@ func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
 		return pause(ctx, time.Second)
 	}
 	assigned.Resume = resumed
+	a.watch.membership.Store(membershipWorking)
 	return a.work(ctx, s, assigned)
 }
 
@@ -220,7 +237,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	}
 	s.pipeline, err = ingest.New(a.cfg.Ingest.Config, ingest.Deps{
 		Source: a.kafka, Writer: &quarantining{EventWriter: a.writer, produce: a.produceRejects, log: a.log}, Detector: s.engine, Sink: a.manager,
-		Decoder: decoder, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
+		Decoder: decoder, Verdicts: kafka.NewVerdicts(a.kafka), VerdictKey: a.verdictKey, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {
 		return nil, operator("ingest", err)

@@ -68,7 +68,8 @@ func newRig(t *testing.T, broker, clickhouse string, topics ...ingest.TopicConfi
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Kafka.Brokers = []string{broker}
 	cfg.Kafka.Group.ID = name
-	cfg.Kafka.Topics = kafka.TopicConfig{Quarantine: name + ".quarantine", Journal: name + ".journal", Control: name + ".control"}
+	cfg.Kafka.Topics = kafka.TopicConfig{Quarantine: name + ".quarantine", Journal: name + ".journal", Control: name + ".control",
+		Verdicts: name + ".verdicts"}
 	cfg.Ingest.Topics = topics
 	cfg.Ingest.FingerprintKey = secret.Ref{Env: "FINGERPRINT_KEY"}
 	cfg.Store.Addrs, cfg.Store.Database = []string{clickhouse}, name

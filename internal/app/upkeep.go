@@ -191,5 +191,8 @@ func (a *App) status() console.Status {
 			st.Parts["rules"] = fmt.Sprintf("%d learning, because events of before the start are missing: %s", len(learning), listed(learning))
 		}
 	}
+	if stuck := a.watch.said.Load(); stuck != nil {
+		st.Ready, st.Parts["progress"] = false, "none since the connections to kafka were made anew: "+*stuck
+	}
 	return st
 }

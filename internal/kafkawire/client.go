@@ -37,6 +37,7 @@ type Client struct {
 	transport *kafkago.Transport
 	kafka     *kafkago.Client
 	ids       correlation
+	conns     connections
 
 	mu        sync.Mutex
 	refreshed time.Time
@@ -61,6 +62,7 @@ func New(cfg Config, deps Deps) (*Client, error) {
 		TLS:         tlsConfig,
 		SASL:        mechanism,
 		DialTimeout: cfg.RequestTimeout,
+		Dial:        c.conns.dial,
 	}
 	c.kafka = &kafkago.Client{Addr: c.addr, Transport: c.transport, Timeout: cfg.RequestTimeout}
 	return c, nil
@@ -81,9 +83,9 @@ func (c *Client) Dialer() *kafkago.Dialer {
 	return &kafkago.Dialer{
 		ClientID:      c.cfg.ClientID,
 		Timeout:       c.cfg.RequestTimeout,
-		DualStack:     true,
 		TLS:           c.tls,
 		SASLMechanism: c.sasl,
+		DialFunc:      c.conns.dial,
 	}
 }
 

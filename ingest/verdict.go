@@ -1,0 +1,235 @@
+package ingest
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/internal/secret"
+)
+
+// verdict is what detection decided about one refused event.
+type verdict struct {
+	offset     int64
+	idx        int32
+	at         event.Instant // the append time of its record
+	cause      event.Cause
+	confidence float32
+}
+
+// ruling holds the verdicts of one stretch of a partition, in order: one for each
+// refused event at offsets [first, next).
+type ruling struct {
+	first, next int64
+	verdicts    []verdict
+}
+
+// The layout of a ruling: a version, a signature, and then as varints the
+// stretch, the distinct pairs of cause and confidence, and the verdicts as
+// differences. Causes are written by name, since their numbers belong to one
+// version of the program.
+const (
+	rulingVersion = 1
+	macLen        = 16
+	rulingHead    = 1 + macLen
+	// maxRuling bounds the verdicts of one ruling, so that it stays far below what
+	// a broker takes as one message.
+	maxRuling = 20_000
+	minRuled  = 4 // bytes of one verdict
+)
+
+// sealer signs rulings, so that somebody else's record changes no cause.
+type sealer struct{ key []byte }
+
+// newSealer derives a key of its own from the daemons' secret.
+func newSealer(key secret.Value) sealer {
+	h := hmac.New(sha256.New, []byte(key.Reveal()))
+	h.Write([]byte("keysentry verdicts 1"))
+	return sealer{h.Sum(nil)}
+}
+
+// mac signs the partition too: a ruling copied to another one is foreign there.
+func (s sealer) mac(p event.Partition, body []byte) []byte {
+	h := hmac.New(sha256.New, s.key)
+	name := p.String()
+	h.Write(binary.AppendUvarint(nil, uint64(len(name))))
+	h.Write([]byte(name))
+	h.Write(body)
+	return h.Sum(nil)[:macLen]
+}
+
+// rulings are the verdicts of a batch that detection has judged; none, when
+// nothing in it was refused.
+func rulings(b *Batch) []ruling {
+	var out []ruling
+	first := b.First
+	var list []verdict
+	for i := range b.Events {
+		e := &b.Events[i]
+		if !e.Refused() {
+			continue
+		}
+		// A message of several events is not split, for a reader takes a stretch from
+		// one ruling.
+		if n := len(list); n >= maxRuling && list[n-1].offset < e.Ref.Offset {
+			out = append(out, ruling{first: first, next: e.Ref.Offset, verdicts: list})
+			first, list = e.Ref.Offset, nil
+		}
+		list = append(list, verdict{e.Ref.Offset, e.Ref.Idx, e.ObservedAt, e.Cause, e.CauseConfidence})
+	}
+	if len(list) == 0 {
+		return out
+	}
+	return append(out, ruling{first: first, next: b.Next, verdicts: list})
+}
+
+// pair is a cause with its confidence; few of them occur.
+type pair struct {
+	cause      event.Cause
+	confidence float32
+}
+
+// encode writes and signs a ruling.
+func (s sealer) encode(p event.Partition, r ruling) []byte {
+	places := map[pair]uint64{}
+	var pairs []pair
+	for _, v := range r.verdicts {
+		k := pair{v.cause, v.confidence}
+		if _, ok := places[k]; !ok {
+			places[k] = uint64(len(pairs))
+			pairs = append(pairs, k)
+		}
+	}
+	b := make([]byte, rulingHead, rulingHead+64+8*len(r.verdicts))
+	b[0] = rulingVersion
+	b = binary.AppendUvarint(b, uint64(r.first))
+	b = binary.AppendUvarint(b, uint64(r.next-r.first))
+	b = binary.AppendUvarint(b, uint64(len(pairs)))
+	for _, k := range pairs {
+		name := k.cause.String()
+		b = binary.AppendUvarint(b, uint64(len(name)))
+		b = append(b, name...)
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(k.confidence))
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.verdicts)))
+	offset, at := r.first, event.Instant(0)
+	for _, v := range r.verdicts {
+		b = binary.AppendUvarint(b, uint64(v.offset-offset))
+		b = binary.AppendUvarint(b, uint64(v.idx))
+		b = binary.AppendVarint(b, int64(v.at-at))
+		b = binary.AppendUvarint(b, places[pair{v.cause, v.confidence}])
+		offset, at = v.offset, v.at
+	}
+	copy(b[1:], s.mac(p, b[rulingHead:]))
+	return b
+}
+
+var (
+	errForeign = errors.New("the signature is not ours")
+	errRuling  = errors.New("damaged verdicts")
+)
+
+// decode reads a ruling of a partition that was signed with our key.
+func (s sealer) decode(p event.Partition, b []byte) (ruling, error) {
+	if len(b) < rulingHead || b[0] != rulingVersion || !hmac.Equal(b[1:rulingHead], s.mac(p, b[rulingHead:])) {
+		return ruling{}, errForeign
+	}
+	return parseRuling(b[rulingHead:])
+}
+
+func parseRuling(b []byte) (ruling, error) {
+	d := varints{rest: b}
+	r := ruling{first: d.offset()}
+	r.next = r.first + d.offset()
+	pairs := make([]pair, 0, 8)
+	for range d.count(5) {
+		cause, ok := event.ParseCause(string(d.bytes()))
+		if !ok {
+			return ruling{}, fmt.Errorf("%w: an unknown cause", errRuling)
+		}
+		pairs = append(pairs, pair{cause, math.Float32frombits(d.uint32())})
+	}
+	n := d.count(minRuled)
+	r.verdicts = make([]verdict, 0, n)
+	v := verdict{offset: r.first, idx: -1}
+	for range n {
+		skip, idx := d.offset(), d.offset()
+		v.at += event.Instant(d.signed())
+		place := d.offset()
+		if skip == 0 && idx <= int64(v.idx) || idx > math.MaxInt32 || place >= int64(len(pairs)) {
+			return ruling{}, fmt.Errorf("%w: a verdict out of order", errRuling)
+		}
+		v.offset, v.idx = v.offset+skip, int32(idx)
+		v.cause, v.confidence = pairs[place].cause, pairs[place].confidence
+		if v.offset < r.first || v.offset >= r.next {
+			return ruling{}, fmt.Errorf("%w: a verdict outside of its stretch", errRuling)
+		}
+		r.verdicts = append(r.verdicts, v)
+	}
+	if d.bad || len(d.rest) > 0 || r.next < r.first {
+		return ruling{}, errRuling
+	}
+	return r, nil
+}
+
+// varints reads numbers from the front of rest; bad says that one was missing.
+type varints struct {
+	rest []byte
+	bad  bool
+}
+
+func (d *varints) take(n int) bool {
+	if n <= 0 || n > len(d.rest) {
+		d.bad, d.rest = true, nil
+		return false
+	}
+	d.rest = d.rest[n:]
+	return true
+}
+
+// offset is a number that is not negative and far from the end of its range.
+func (d *varints) offset() int64 {
+	v, n := binary.Uvarint(d.rest)
+	if !d.take(n) || v > math.MaxInt64/2 {
+		d.bad = true
+		return 0
+	}
+	return int64(v)
+}
+
+func (d *varints) signed() int64 {
+	v, n := binary.Varint(d.rest)
+	if !d.take(n) {
+		return 0
+	}
+	return v
+}
+
+// count is how many things follow that take at least size bytes each.
+func (d *varints) count(size int) int {
+	n := d.offset()
+	if n > int64(len(d.rest)/size) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *varints) bytes() []byte {
+	n := d.count(1)
+	b := d.rest[:n]
+	d.rest = d.rest[n:]
+	return b
+}
+
+func (d *varints) uint32() uint32 {
+	b := d.rest
+	if !d.take(4) {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(b)
+}
