@@ -33,6 +33,9 @@ type Options struct {
 	Key []byte
 	// MaxBytes bounds one record; 0 means 1 MiB. Text has at most 64 KiB.
 	MaxBytes int
+	// Cut, when set, is called with the whole text of every field that is to be cut
+	// at its limit, and what it returns is cut instead.
+	Cut func(f event.Field, text string) string
 }
 
 // Limits of a record.

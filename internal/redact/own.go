@@ -107,3 +107,6 @@ func padded(s string, j int) int {
 	}
 	return j
 }
+
+// HasKeys reports whether there are own keys to look for.
+func (r *Redactor) HasKeys() bool { return len(r.own.Load().rings) > 0 }
