@@ -22,7 +22,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/keysentry/keysentry/event"
-	"github.com/keysentry/keysentry/internal/secret"
 )
 
 // Kind says what a mask hides.
@@ -61,15 +60,6 @@ func New() *Redactor {
 	r := &Redactor{}
 	r.own.Store(&ownKeys{})
 	return r
-}
-
-// AddKey makes a key recognised: its fingerprint, and the HMAC key the
-// fingerprint was made with. length is the key's length when it is known, else
-// 0; knowing it makes the search cheaper.
-func (r *Redactor) AddKey(hmacKey secret.Value, fingerprint string, length int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.own.Store(r.own.Load().with(hmacKey.Reveal(), fingerprint, length))
 }
 
 // String masks the secrets of s. It returns s itself, and false, when there are
