@@ -90,6 +90,32 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// TestNames: in a name what tells itself is masked, and what only looks random is a
+// name.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"user=bob;password=hunter2x":           "user=bob;password=[redacted:named]",
+		`{"password":"hunter2x"}`:              `{"password":"[redacted:named]"}`,
+		"%7B%22password%22%3A%22hunter2%22%7D": "%7B%22password%22%3A%22[redacted:named]%22%7D",
+		"postgres://app:s3cr3t@db/x":           "postgres://app:[redacted:password]@db/x",
+		"login-" + jwt:                         "login-[redacted:jwt]",
+		mixed + hexKey:                         "",
+		"token:refresh:of:somebody":            "",
+		"arn:aws:iam::123456789012:user/bob":   "",
+	} {
+		var e event.Event
+		e.SetString(event.FieldUserID, in)
+		hits := redact.New().Event(&e)
+		if want == "" {
+			want = in
+		}
+		if e.UserID != want || len(hits) > 0 != (want != in) {
+			t.Errorf("%q became %q, %+v", in, e.UserID, hits)
+		}
+	}
+}
+
 // TestWideKeys: a key of ours is found whatever characters it has.
 func TestWideKeys(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,7 @@ type ownKeys struct {
 	rings  []ring
 	shapes []shape
 	least  int // length of the shortest key; minRun when one is unknown
+	wide   int // length of the shortest wide key; 0: there is none
 }
 
 type ring struct {
@@ -85,6 +86,11 @@ func (o *ownKeys) with(hmacKey, fingerprint string, sh shape) *ownKeys {
 		n.shapes[i].sums |= sh.sums
 	} else {
 		n.shapes = append(n.shapes, sh)
+	}
+	for _, h := range n.shapes {
+		if h.wide && (n.wide == 0 || h.length < n.wide) {
+			n.wide = h.length
+		}
 	}
 	n.least = minRun
 	if !slices.ContainsFunc(n.shapes, func(h shape) bool { return h.length == 0 }) {
@@ -210,8 +216,4 @@ func padded(s string, j int) int {
 		j++
 	}
 	return j
-}
-
-func (o *ownKeys) hasWide() bool {
-	return slices.ContainsFunc(o.shapes, func(sh shape) bool { return sh.wide })
 }

@@ -55,23 +55,24 @@ var class = func() (t [256]uint8) {
 
 // scan finds secrets, in order, without overlap, appended to spans, which has none.
 func (r *Redactor) scan(s string, m mode, spans []span) []span {
-	long := longRun(s)
-	if !long && m == modeName {
-		return spans // most texts are clean, and it shows at a glance
+	own := r.own.Load()
+	// Most texts are clean, and it shows at a glance.
+	if longRun(s) || marked(s, m) || own.wide > 0 && len(s) >= own.wide {
+		spans = own.plain(s, m, spans)
 	}
-	if long || marked(s) {
-		spans = r.plain(s, m, spans)
+	if escapes(s) {
+		spans = own.unescaped(s, m, spans)
 	}
-	return r.unescaped(s, m, spans)
+	return spans
 }
 
 // plain is scan for a text as it stands.
-func (r *Redactor) plain(s string, m mode, spans []span) []span {
-	own, first := r.own.Load(), len(spans)
+func (own *ownKeys) plain(s string, m mode, spans []span) []span {
+	first := len(spans)
 	for i := 0; i < len(s); {
 		c := class[s[i]]
 		if c&run == 0 {
-			if c&mark != 0 && m != modeName {
+			if c&mark != 0 && (m != modeName || plainly(s, i)) {
 				if sp := named(s, i, m); sp.to > i {
 					own.recognise(s, &sp)
 					spans = append(spans, sp)
@@ -104,7 +105,7 @@ func (r *Redactor) plain(s string, m mode, spans []span) []span {
 			i = sp.to
 		}
 	}
-	if len(own.shapes) == 0 || !own.hasWide() {
+	if own.wide == 0 {
 		return spans
 	}
 	return append(spans[:first], own.widely(s, spans[first:])...)
@@ -129,11 +130,17 @@ func longRun(s string) bool {
 
 // marked reports whether s has a mark that a named value could follow. A scheme in
 // capitals is found only in a text that has another mark.
-func marked(s string) bool {
+func marked(s string, m mode) bool {
 	if strings.IndexByte(s, '=') >= 0 || strings.IndexByte(s, ':') >= 0 {
 		return true
 	}
-	return strings.Contains(s, "earer ") || strings.Contains(s, "asic ")
+	return m != modeName && (strings.Contains(s, "earer ") || strings.Contains(s, "asic "))
+}
+
+// plainly reports whether the mark at s[i] is one in a name, where a colon may join
+// two parts: only after a quote or before slashes it is more.
+func plainly(s string, i int) bool {
+	return s[i] != ':' || i > 0 && (s[i-1] == '"' || s[i-1] == '\\') || i+1 < len(s) && s[i+1] == '/'
 }
 
 // examine decides about the run s[i:j].
@@ -155,6 +162,25 @@ func examine(s string, i, j int, m mode, own *ownKeys, seen uint8) (span, bool) 
 			j++
 		}
 		return span{from: i, to: j, kind: Random}, true
+	}
+	if m != modeName && strings.IndexByte(s[i:j], '+') >= 0 {
+		return formPart(s, i, j)
+	}
+	return span{}, false
+}
+
+// formPart is the random-looking part of a run whose plus signs stand for blanks, as
+// in the text of a form.
+func formPart(s string, i, j int) (span, bool) {
+	for i < j {
+		to := i
+		for to < j && s[to] != '+' {
+			to++
+		}
+		if to-i >= minRandom && random(s[i:to], digit) && !fingerprintAt(s, i, to) {
+			return span{from: i, to: to, kind: Random}, true
+		}
+		i = to + 1
 	}
 	return span{}, false
 }

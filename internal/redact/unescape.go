@@ -12,10 +12,7 @@ const maxLayers = 3
 
 // unescaped appends what is found in s behind escapes: percent signs, and
 // backslashes as JSON and nginx write them. Its spans are places of s.
-func (r *Redactor) unescaped(s string, m mode, spans []span) []span {
-	if !escapes(s) {
-		return spans
-	}
+func (own *ownKeys) unescaped(s string, m mode, spans []span) []span {
 	raw := len(spans)
 	cur := s
 	var place []int32 // of each byte of cur, and of its end, in s; nil: itself
@@ -31,7 +28,7 @@ func (r *Redactor) unescaped(s string, m mode, spans []span) []span {
 		}
 		cur, place = plain, at
 		n := len(spans)
-		for spans = r.plain(cur, m, spans); n < len(spans); n++ {
+		for spans = own.plain(cur, m, spans); n < len(spans); n++ {
 			spans[n].from, spans[n].to = int(place[spans[n].from]), int(place[spans[n].to])
 		}
 	}
