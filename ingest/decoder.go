@@ -171,6 +171,7 @@ func (w *work) unreadable(u Unreadable) {
 // record decodes one record into one or more events or rejects.
 func (w *work) record(r *Record) {
 	w.current = r
+	w.mapOptions.At = r.Time
 	w.secrets.begin(len(w.b.Events))
 	defer w.searchRest(r)
 	w.ref = event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: r.Offset}

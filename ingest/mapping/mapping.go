@@ -25,13 +25,16 @@ import (
 
 // Options are what a topic adds to a mapping.
 type Options struct {
-	// Year completes times that leave it out.
+	// Year completes times that leave it out. Without it they are of the year that
+	// makes them the latest before At, the record's own time, or up to a day after it.
 	Year int
+	At   event.Instant
 	// Zone is where times that name no zone were written; nil means UTC.
 	Zone *time.Location
 	// Key is the key of fingerprints.
 	Key []byte
-	// MaxBytes bounds one record; 0 means 1 MiB. Text has at most 64 KiB.
+	// MaxBytes bounds one record; 0 means 1 MiB. A text of more than 64 KiB loses the
+	// middle of its long parts.
 	MaxBytes int
 	// Cut, when set, is called with the whole text of every field that is to be cut
 	// at its limit, and what it returns is cut instead.
@@ -141,7 +144,7 @@ func (m *Mapping) Ready(o Options) error {
 }
 
 func (m *Mapping) readyYear(o Options) error {
-	if m.needsYear && o.Year == 0 {
+	if m.needsYear && o.Year == 0 && o.At == 0 {
 		return fmt.Errorf("mapping %s reads times without a year: set year of the topic", m.name)
 	}
 	return nil
@@ -215,7 +218,8 @@ func (m *Mapping) mapTree(root map[string]any, o Options, emit Emit) {
 func (m *Mapping) tree(levels []any) *source {
 	src := &source{levels: levels, m: m}
 	for _, path := range m.wrapped {
-		if text, ok := src.first(path); ok && len(text) <= maxTextBytes {
+		text, ok := src.first(path)
+		if text = shorten(text); ok && len(text) <= maxTextBytes {
 			if found := m.line.FindStringSubmatch(text); found != nil {
 				src.parts = append(named(m.line, found), part{"line", text})
 				break
@@ -237,10 +241,13 @@ func (m *Mapping) readPairs(src *source) {
 
 // splitLine reads a text into named parts.
 func (m *Mapping) splitLine(value []byte, o Options) (*source, error) {
-	if err := event.CheckText(value, min(o.MaxBytes, maxTextBytes)); err != nil {
+	if err := event.CheckText(value, o.MaxBytes); err != nil {
 		return nil, err
 	}
-	line := strings.TrimRight(string(value), "\r\n")
+	line := shorten(strings.TrimRight(string(value), "\r\n"))
+	if len(line) > maxTextBytes {
+		return nil, &event.DecodeError{Problem: event.ProblemTooLarge, Detail: "a text of more than 64 KiB in very many parts"}
+	}
 	src := &source{parts: []part{{"line", line}}, m: m}
 	if m.line != nil {
 		found := m.line.FindStringSubmatch(line)

@@ -155,7 +155,7 @@ func (r *Redactor) Long(f event.Field, s string) (string, []Hit) {
 }
 
 // OwnKeys returns the fingerprints of the own keys in b, each once. It looks at the
-// first 64 KiB.
+// first 256 KiB.
 func (r *Redactor) OwnKeys(b []byte) []string {
 	own := r.own.Load()
 	if len(own.rings) == 0 || len(b) < minRun {
@@ -172,7 +172,7 @@ func (r *Redactor) OwnKeys(b []byte) []string {
 }
 
 // maxRaw bounds the search of a whole record.
-const maxRaw = 64 << 10
+const maxRaw = 256 << 10
 
 // Place is where e holds the text field f, for the fields that are searched.
 func Place(e *event.Event, f event.Field) *string {
