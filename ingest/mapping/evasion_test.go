@@ -82,7 +82,9 @@ func TestEnvoyLinesThatReadInTwoWays(t *testing.T) {
 // appended, or the one before, and of the next only at its end.
 func TestYearOfTheRecord(t *testing.T) {
 	t.Parallel()
-	day := func(y int, m time.Month, d int) event.Instant { return event.At(time.Date(y, m, d, 12, 0, 0, 0, time.UTC)) }
+	day := func(y int, m time.Month, d int) event.Instant {
+		return event.At(time.Date(y, m, d, 12, 0, 0, 0, time.UTC))
+	}
 	berlin := time.FixedZone("CET", 3600)
 	for name, tc := range map[string]struct {
 		stamp string

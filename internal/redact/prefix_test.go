@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -87,4 +88,18 @@ func BenchmarkPrefixes(b *testing.B) {
 			naive(s, 0, len(s))
 		}
 	})
+}
+
+// TestPrefixesAreDocumented: the page lists every prefix of the table.
+func TestPrefixesAreDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/explanation/redaction.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range prefixes {
+		if p := &prefixes[i]; !strings.Contains(string(page), p.vendor) || !strings.Contains(string(page), "`"+p.text+"`") {
+			t.Errorf("%s (%s) is not on the page", p.vendor, p.text)
+		}
+	}
 }
