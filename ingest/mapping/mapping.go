@@ -58,6 +58,7 @@ const (
 	formatJSON format = iota
 	formatText
 	formatMixed
+	formatOTLP // JSON, or the same in protobuf
 )
 
 // Mapping is one compiled mapping.
@@ -104,10 +105,10 @@ func (m *Mapping) Name() string { return m.name }
 func (m *Mapping) Description() string { return m.description }
 
 // Text reports whether a record may be text; else it is JSON.
-func (m *Mapping) Text() bool { return m.format != formatJSON }
+func (m *Mapping) Text() bool { return m.format == formatText || m.format == formatMixed }
 
-// Format is json, text or mixed.
-func (m *Mapping) Format() string { return [...]string{"json", "text", "mixed"}[m.format] }
+// Format is json, text, mixed or otlp.
+func (m *Mapping) Format() string { return [...]string{"json", "text", "mixed", "otlp"}[m.format] }
 
 // RecordStart is the expression that the first line of a record matches, or nil:
 // then every line is a record.
@@ -170,12 +171,25 @@ func (m *Mapping) Map(value []byte, o Options, emit Emit) {
 		m.one(src, o, 0, err, emit)
 		return
 	}
-	root, err := parseJSON(value, o)
+	root, err := m.parse(value, o)
 	if err != nil {
 		emit(0, nil, err)
 		return
 	}
 	m.mapTree(root, o, emit)
+}
+
+// parse reads a message that is no text. JSON may begin like protobuf, with a line
+// end, but does not go on like it.
+func (m *Mapping) parse(value []byte, o Options) (map[string]any, error) {
+	if m.format != formatOTLP || !otlpBinary(value) {
+		return parseJSON(value, o)
+	}
+	root, err := parseOTLP(value, o)
+	if err != nil && object(value) {
+		return parseJSON(value, o)
+	}
+	return root, err
 }
 
 func (o Options) withDefaults() Options {
