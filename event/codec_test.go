@@ -213,7 +213,7 @@ func TestDecodeReportsWhatItDrops(t *testing.T) {
 	t.Parallel()
 	var unknown []string
 	var cuts []event.Field
-	lim := event.Limits{Unknown: func(n string) { unknown = append(unknown, n) }, Cut: func(f event.Field) { cuts = append(cuts, f) }}
+	lim := event.Limits{Unknown: func(n string) { unknown = append(unknown, n) }, Cut: func(f event.Field, text string) string { cuts = append(cuts, f); return text }}
 	text := `{"zone":1,"host":"a","origin":"platform","zone":{},"user_agent":"` + strings.Repeat("u", 2000) + `"}`
 	var e event.Event
 	if err := event.Decode([]byte(text), lim, &e); err != nil {

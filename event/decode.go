@@ -13,10 +13,11 @@ type Limits struct {
 	MaxDepth int // of nesting, at most 64; the event's own object is depth 1
 
 	// Unknown, when set, is called with the name of every field that is not of
-	// the contract; the field is dropped. Cut, when set, is called for every
-	// field that was cut at its limit. The name aliases the message.
+	// the contract; the field is dropped. Cut, when set, is called with the whole
+	// text of every field that is to be cut at its limit, and what it returns is cut
+	// instead. Name and text alias the message.
 	Unknown func(name string)
-	Cut     func(f Field)
+	Cut     func(f Field, text string) string
 }
 
 // Limits of a message, unless told otherwise.
@@ -220,10 +221,11 @@ func (s *scanner) bounded(f Field, raw []byte, escaped bool) (string, error) {
 		if !spec.Cut {
 			return "", badValue(f, "longer than "+strconv.Itoa(spec.MaxBytes)+" bytes")
 		}
-		raw = cut(raw, spec.MaxBytes)
+		v := alias(raw)
 		if s.lim.Cut != nil {
-			s.lim.Cut(f)
+			v = s.lim.Cut(f, v)
 		}
+		return Cut(v, spec.MaxBytes), nil
 	}
 	// A raw control character is a syntax error already.
 	if escaped && spec.Name && hasControl(raw) {

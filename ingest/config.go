@@ -50,7 +50,8 @@ type TopicConfig struct {
 	Mapping string `yaml:"mapping,omitempty"`
 	// Network is given to events of a mapping that names none.
 	Network string `yaml:"network,omitempty"`
-	// Year completes times of a log that leaves the year out.
+	// Year completes times of a log that leaves the year out; 0: the year that makes
+	// them the latest before the record was appended, or up to a day after.
 	Year int `yaml:"year,omitempty"`
 	// Zone names the time zone (Europe/Paris) of a log that leaves it out; empty:
 	// UTC.

@@ -14,6 +14,7 @@ import (
 	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/cloudevents"
+	"github.com/keysentry/keysentry/ingest/mapping"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/internal/redact"
 	"github.com/keysentry/keysentry/internal/secret"
@@ -53,8 +54,6 @@ func NewDecoder(cfg Config, d DecoderDeps) (*Decoder, error) {
 		if err != nil {
 			return nil, fmt.Errorf("topics[%d].mapping: %w", i, err)
 		}
-		t.limits.Unknown = dec.m.unknown
-		t.limits.Cut = dec.m.cut
 		dec.topics[tc.Name] = t
 	}
 	return dec, nil
@@ -102,7 +101,7 @@ func (d *Decoder) Decode(p event.Partition, f *Fetched, first int64, clock *Cloc
 		*room = (*room)[:0]
 		d.events.Put(room)
 	}
-	w := work{d: d, t: t, b: b, clock: clock, now: now}
+	w := newWork(d, t, b, clock, now)
 	for _, u := range f.Unreadable {
 		w.unreadable(u)
 	}
@@ -141,6 +140,20 @@ type work struct {
 	// The excerpt of the record that was rejected last, for all its rejects.
 	excerpt   string
 	excerptOf *Record
+
+	limits     event.Limits
+	mapOptions mapping.Options
+	secrets    secrets
+}
+
+func newWork(d *Decoder, t *topic, b *Batch, clock *Clock, now event.Instant) *work {
+	w := &work{d: d, t: t, b: b, clock: clock, now: now, limits: t.limits, mapOptions: t.mapOptions}
+	w.limits.Cut, w.mapOptions.Cut = w.cut, w.cut
+	w.limits.Unknown = func(name string) {
+		w.secrets.dropped = true
+		d.m.unknown(name)
+	}
+	return w
 }
 
 func (w *work) unreadable(u Unreadable) {
@@ -158,6 +171,9 @@ func (w *work) unreadable(u Unreadable) {
 // record decodes one record into one or more events or rejects.
 func (w *work) record(r *Record) {
 	w.current = r
+	w.mapOptions.At = r.Time
+	w.secrets.begin(len(w.b.Events))
+	defer w.searchRest(r)
 	w.ref = event.Ref{Topic: w.b.Partition.Topic, Partition: w.b.Partition.ID, Offset: r.Offset}
 	headers := cloudHeaders(r.Headers)
 	if !cloudevents.Is(r.Value, headers) {
@@ -210,7 +226,7 @@ func (w *work) value(v []byte, env *cloudevents.Envelope) {
 	t := w.t
 	switch {
 	case t.auto != nil:
-		choice, err := t.auto.Choose(v, t.mapOptions)
+		choice, err := t.auto.Choose(v, w.mapOptions)
 		switch {
 		case err != nil && namesType(env, err):
 			w.canonical(v, env)
@@ -219,10 +235,10 @@ func (w *work) value(v []byte, env *cloudevents.Envelope) {
 		case choice.Canonical():
 			w.canonical(v, env)
 		default:
-			choice.Map(t.mapOptions, w.mapped)
+			choice.Map(w.mapOptions, w.mapped)
 		}
 	case t.mapping != nil:
-		t.mapping.Map(v, t.mapOptions, w.mapped)
+		t.mapping.Map(v, w.mapOptions, w.mapped)
 	default:
 		w.canonical(v, env)
 	}
@@ -241,7 +257,7 @@ func namesType(env *cloudevents.Envelope, err error) bool {
 
 func (w *work) canonical(v []byte, env *cloudevents.Envelope) {
 	e := w.slot()
-	err := event.Decode(v, w.t.limits, e)
+	err := event.Decode(v, w.limits, e)
 	if err == nil && env != nil {
 		err = complete(e, env)
 	}
@@ -308,17 +324,13 @@ func (w *work) finish(r *Record, ref event.Ref, e *event.Event, err error) {
 		err = w.admit(r, e)
 	}
 	if err != nil {
+		w.secrets.refused = true
 		*e = event.Event{}
 		w.b.Events = w.b.Events[:len(w.b.Events)-1]
 		w.reject(r, ref, err)
 		return
 	}
-	for _, h := range w.d.redactor.Event(e) {
-		w.d.m.redacted.WithLabelValues(h.Field.String(), string(h.Kind)).Inc()
-		if h.Kind == redact.OwnKey {
-			w.b.leaks = append(w.b.leaks, leak{h.Field, h.KeyID, len(w.b.Events) - 1})
-		}
-	}
+	w.tell(e, w.d.redactor.Event(e))
 	if e.ID == "" {
 		w.deriveID(e)
 	}
@@ -370,9 +382,13 @@ func (w *work) reject(r *Record, ref event.Ref, err error) {
 	if checkObserved(at, w.now) != nil {
 		at = 0 // not the reader's time: another reading must give the same row
 	}
+	var hits []redact.Hit
 	if w.excerptOf != r {
-		w.excerpt, w.excerptOf = w.d.redactor.Excerpt(r.Value, MaxExcerpt), r
+		w.excerpt, hits = w.d.redactor.Excerpt(r.Value, MaxExcerpt)
+		w.excerptOf = r
 	}
+	w.tellRest(inRecord, at, hits)
+	detail, _ = w.d.redactor.String(detail)
 	w.b.Rejects = append(w.b.Rejects, Reject{Ref: ref, ObservedAt: at, Reason: reason, Field: field, Detail: detail,
 		Excerpt: w.excerpt, Size: len(r.Value)})
 }

@@ -423,7 +423,6 @@ func TestNewDecoderReportsMappings(t *testing.T) {
 		want  string
 	}{
 		"missing": {TopicConfig{Name: "x", Mapping: "nothing"}, "k", "topics[0].mapping: mapping nothing"},
-		"no year": {TopicConfig{Name: "x", Mapping: "openssh"}, "k", "set year"},
 		"no key":  {TopicConfig{Name: "x", Mapping: "cloudtrail"}, "", "set fingerprint_key"},
 	} {
 		cfg := DefaultConfig()

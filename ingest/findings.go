@@ -13,15 +13,7 @@ import (
 const (
 	RuleDataGap    = "ingest.data_gap"
 	RuleNotAllowed = "ingest.not_allowed_here"
-	RuleOwnKey     = "ingest.own_key_in_event"
 )
-
-// leak is an own key that was found in a field of an event of the batch.
-type leak struct {
-	field event.Field
-	keyID string
-	index int
-}
 
 const day = event.Instant(24 * time.Hour)
 
@@ -48,9 +40,9 @@ func gapFinding(p event.Partition, from, to int64, reader string, now event.Inst
 }
 
 // ownFindings are what a batch says about the topic itself: records that it may
-// not carry, and own keys in clear. seen holds what the partition has told
-// already this day; it is bounded by topics, fields and keys. now stands in for
-// an append time that is unknown.
+// not carry, and secrets in clear. seen holds what the partition has told already
+// this day, at most maxSeen things. now stands in for an append time that is
+// unknown.
 func ownFindings(b *Batch, seen map[string]event.Instant, now event.Instant) []finding.Finding {
 	var out []finding.Finding
 	for i := range b.Rejects {
@@ -62,12 +54,7 @@ func ownFindings(b *Batch, seen map[string]event.Instant, now event.Instant) []f
 			out = append(out, notAllowedFinding(b.Partition, r, at))
 		}
 	}
-	for _, l := range b.leaks {
-		if e := &b.Events[l.index]; fresh(seen, "key "+l.keyID+e.Host, e.TS) {
-			out = append(out, leakFinding(b.Partition, l, e))
-		}
-	}
-	return out
+	return append(out, leakFindings(b, seen, now)...)
 }
 
 // maxSeen bounds what a partition remembers of its own findings.
@@ -98,22 +85,5 @@ func notAllowedFinding(p event.Partition, r *Reject, at event.Instant) finding.F
 		Facts: []finding.Pair{{Field: "field", Value: r.Field}, {Field: "detail", Value: r.Detail},
 			{Field: "partition", Value: strconv.Itoa(int(r.Ref.Partition))}, {Field: "offset", Value: strconv.FormatInt(r.Ref.Offset, 10)}},
 		Evidence: []finding.Evidence{{Ref: r.Ref, TS: at}},
-	}
-}
-
-func leakFinding(p event.Partition, l leak, e *event.Event) finding.Finding {
-	group := []finding.Pair{{Field: "key_id", Value: l.keyID}, {Field: "topic", Value: p.Topic}}
-	ev := finding.FromEvent(e)
-	return finding.Finding{
-		ID: finding.MakeID(RuleOwnKey, group, e.TS/day*day), RuleID: RuleOwnKey, RuleName: "own_key_in_event",
-		RuleTitle: "A server key stood in clear in an audit event", Level: "critical",
-		Kind: finding.SecretLeak, Severity: finding.Page,
-		Subject: finding.Subject{Network: ev.Network, Field: "key_id", Value: l.keyID}, Group: group,
-		First: e.TS, Last: e.TS, Fired: e.TS, Count: 1,
-		Summary:    "The value of one of our server keys was found in the field " + l.field.String() + " of an event; it was masked before anything was stored, but the topic holds it.",
-		Resolution: "Treat the key as known to everyone who can read the topic: rotate it, then find what wrote it.",
-		Playbook:   "rotate-server-key", Tags: []string{"attack.credential_access", "attack.t1552"},
-		Facts:    []finding.Pair{{Field: "field", Value: l.field.String()}, {Field: "host", Value: ev.Host}},
-		Evidence: []finding.Evidence{ev},
 	}
 }

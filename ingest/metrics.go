@@ -34,7 +34,7 @@ func newDecodeMetrics(r *metrics.Registry) *decodeMetrics {
 	return &decodeMetrics{
 		events:   r.Counters(subsystem, "events_total", "Events decoded, re-reads included.", "topic"),
 		rejects:  r.Counters(subsystem, "rejects_total", "Records that are no events, by reason, re-reads included.", "topic", "reason"),
-		redacted: r.Counters(subsystem, "redacted_total", "Secrets masked in events, by field and kind.", "field", "kind"),
+		redacted: r.Counters(subsystem, "redacted_total", "Secrets masked, by field and kind; the field is record, record key or record header for what no event holds.", "field", "kind"),
 		cuts:     r.Counters(subsystem, "cut_fields_total", "Text fields cut at their limit.", "field"),
 		unknowns: r.Counters(subsystem, "unknown_fields_total", "Fields outside the contract, dropped; the first 100 names are told apart.", "name"),
 		seconds:  r.Seconds(subsystem, "decode_seconds", "Time to decode one fetch."),

@@ -56,7 +56,9 @@ func newTopic(tc TopicConfig, d DecoderDeps) (*topic, error) {
 	if t.mapping, err = mapping.Load(d.Mappings, tc.Mapping); err != nil {
 		return nil, err
 	}
-	return t, t.mapping.Ready(t.mapOptions)
+	at := t.mapOptions
+	at.At = earliest // every record has a time
+	return t, t.mapping.Ready(at)
 }
 
 // allows reports why the topic may not say this, as a *rejection.

@@ -137,6 +137,9 @@ func (a *assignment) set(e *event.Event, v string, o Options) error {
 		if !spec.Cut && !callerChosen[a.field] {
 			return a.fault(event.ProblemBadValue, "longer than "+strconv.Itoa(spec.MaxBytes)+" bytes")
 		}
+		if o.Cut != nil {
+			v = o.Cut(a.field, v)
+		}
 		v = event.Cut(v, spec.MaxBytes)
 	}
 	e.SetString(a.field, strings.Clone(v))

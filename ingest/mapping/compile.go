@@ -113,15 +113,17 @@ func (c *compiler) format(d *document) {
 		c.m.format, c.known = formatText, map[string]bool{"line": true}
 	case "mixed":
 		c.m.format = formatMixed
+	case "otlp":
+		c.m.format = formatOTLP
 	default:
-		c.fault("format", "want json, text or mixed, not %q", d.Format)
+		c.fault("format", "want json, text, mixed or otlp, not %q", d.Format)
 		return
 	}
 	only("line", d.Line != "", "text", "mixed")
 	only("record_start", d.RecordStart != "", "text", "mixed")
 	only("wrapped", len(d.Wrapped) > 0, "mixed")
-	only("each", len(d.Each) > 0, "json", "mixed")
-	only("attributes", len(d.Attributes) > 0, "json", "mixed")
+	only("each", len(d.Each) > 0, "json", "mixed", "otlp")
+	only("attributes", len(d.Attributes) > 0, "json", "mixed", "otlp")
 	if len(d.Wrapped) > 0 && d.Line == "" {
 		c.fault("wrapped", "needs line, which says what the text looks like")
 	}

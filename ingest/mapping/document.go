@@ -13,8 +13,8 @@ import (
 type document struct {
 	Mapping     string              `yaml:"mapping" doc:"name of the mapping: that of the file, without .yml"`
 	Description string              `yaml:"description" doc:"what the source is, in a few words"`
-	Format      string              `yaml:"format" doc:"json (a record is a JSON object), text (a record is text) or mixed (an object when it begins with a brace, else text)"`
-	Line        string              `yaml:"line" doc:"text and mixed: expression that a text must match; its named groups are the fields of the record. The whole text, of at most 64 KiB, is the field line"`
+	Format      string              `yaml:"format" doc:"json (a record is a JSON object), text (a record is text) or mixed (an object when it begins with a brace, else text) or otlp (JSON, or the logs of OpenTelemetry in protobuf, which read as their JSON would)"`
+	Line        string              `yaml:"line" doc:"text and mixed: expression that a text must match; its named groups are the fields of the record. The whole text is the field line; of more than 64 KiB the middle of its long parts is left out"`
 	Wrapped     list                `yaml:"wrapped" doc:"mixed: paths at which a JSON record may hold the text; the first that matches line is split like one"`
 	RecordStart string              `yaml:"record_start" doc:"text and mixed: expression that the first line of a record matches; lines that do not match belong to the record before. For files only: in Kafka one message is one record"`
 	Each        list                `yaml:"each" doc:"json and mixed: path of the records inside a message, from its root; arrays on the way are gone through, one object is one record. Of several paths the first whose first name exists counts; without one the message itself is the record. A name that a record does not have is looked for in the objects around it, from the inside out; of arrays there only 64 members count"`

@@ -38,7 +38,7 @@ type FileRecord struct {
 // records of any format. limit bounds one record.
 func NewReader(in io.Reader, m *Mapping, limit int) *Reader {
 	r := &Reader{in: bufio.NewReaderSize(in, 1<<16), limit: limit}
-	if m == nil || m.format == formatJSON {
+	if m == nil || !m.Text() {
 		r.json = true
 		return r
 	}

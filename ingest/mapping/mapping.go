@@ -25,14 +25,20 @@ import (
 
 // Options are what a topic adds to a mapping.
 type Options struct {
-	// Year completes times that leave it out.
+	// Year completes times that leave it out. Without it they are of the year that
+	// makes them the latest before At, the record's own time, or up to a day after it.
 	Year int
+	At   event.Instant
 	// Zone is where times that name no zone were written; nil means UTC.
 	Zone *time.Location
 	// Key is the key of fingerprints.
 	Key []byte
-	// MaxBytes bounds one record; 0 means 1 MiB. Text has at most 64 KiB.
+	// MaxBytes bounds one record; 0 means 1 MiB. A text of more than 64 KiB loses the
+	// middle of its long parts.
 	MaxBytes int
+	// Cut, when set, is called with the whole text of every field that is to be cut
+	// at its limit, and what it returns is cut instead.
+	Cut func(f event.Field, text string) string
 }
 
 // Limits of a record.
@@ -52,6 +58,7 @@ const (
 	formatJSON format = iota
 	formatText
 	formatMixed
+	formatOTLP // JSON, or the same in protobuf
 )
 
 // Mapping is one compiled mapping.
@@ -98,10 +105,10 @@ func (m *Mapping) Name() string { return m.name }
 func (m *Mapping) Description() string { return m.description }
 
 // Text reports whether a record may be text; else it is JSON.
-func (m *Mapping) Text() bool { return m.format != formatJSON }
+func (m *Mapping) Text() bool { return m.format == formatText || m.format == formatMixed }
 
-// Format is json, text or mixed.
-func (m *Mapping) Format() string { return [...]string{"json", "text", "mixed"}[m.format] }
+// Format is json, text, mixed or otlp.
+func (m *Mapping) Format() string { return [...]string{"json", "text", "mixed", "otlp"}[m.format] }
 
 // RecordStart is the expression that the first line of a record matches, or nil:
 // then every line is a record.
@@ -138,7 +145,7 @@ func (m *Mapping) Ready(o Options) error {
 }
 
 func (m *Mapping) readyYear(o Options) error {
-	if m.needsYear && o.Year == 0 {
+	if m.needsYear && o.Year == 0 && o.At == 0 {
 		return fmt.Errorf("mapping %s reads times without a year: set year of the topic", m.name)
 	}
 	return nil
@@ -164,12 +171,25 @@ func (m *Mapping) Map(value []byte, o Options, emit Emit) {
 		m.one(src, o, 0, err, emit)
 		return
 	}
-	root, err := parseJSON(value, o)
+	root, err := m.parse(value, o)
 	if err != nil {
 		emit(0, nil, err)
 		return
 	}
 	m.mapTree(root, o, emit)
+}
+
+// parse reads a message that is no text. JSON may begin like protobuf, with a line
+// end, but does not go on like it.
+func (m *Mapping) parse(value []byte, o Options) (map[string]any, error) {
+	if m.format != formatOTLP || !otlpBinary(value) {
+		return parseJSON(value, o)
+	}
+	root, err := parseOTLP(value, o)
+	if err != nil && object(value) {
+		return parseJSON(value, o)
+	}
+	return root, err
 }
 
 func (o Options) withDefaults() Options {
@@ -212,7 +232,8 @@ func (m *Mapping) mapTree(root map[string]any, o Options, emit Emit) {
 func (m *Mapping) tree(levels []any) *source {
 	src := &source{levels: levels, m: m}
 	for _, path := range m.wrapped {
-		if text, ok := src.first(path); ok && len(text) <= maxTextBytes {
+		text, ok := src.first(path)
+		if text = shorten(text); ok && len(text) <= maxTextBytes {
 			if found := m.line.FindStringSubmatch(text); found != nil {
 				src.parts = append(named(m.line, found), part{"line", text})
 				break
@@ -234,10 +255,13 @@ func (m *Mapping) readPairs(src *source) {
 
 // splitLine reads a text into named parts.
 func (m *Mapping) splitLine(value []byte, o Options) (*source, error) {
-	if err := event.CheckText(value, min(o.MaxBytes, maxTextBytes)); err != nil {
+	if err := event.CheckText(value, o.MaxBytes); err != nil {
 		return nil, err
 	}
-	line := strings.TrimRight(string(value), "\r\n")
+	line := shorten(strings.TrimRight(string(value), "\r\n"))
+	if len(line) > maxTextBytes {
+		return nil, &event.DecodeError{Problem: event.ProblemTooLarge, Detail: "a text of more than 64 KiB in very many parts"}
+	}
 	src := &source{parts: []part{{"line", line}}, m: m}
 	if m.line != nil {
 		found := m.line.FindStringSubmatch(line)

@@ -15,7 +15,7 @@ func TestParseReportsFaults(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ text, want string }{
 		"other name":              {"mapping: n\nformat: json\ncases: [{name: a, type: heartbeat}]", `m.yml:1: mapping: says "n"`},
-		"no format":               {"mapping: m\ncases: [{name: a, type: heartbeat}]", "m.yml:1: format: want json, text or mixed"},
+		"no format":               {"mapping: m\ncases: [{name: a, type: heartbeat}]", "m.yml:1: format: want json, text, mixed or otlp"},
 		"no cases":                {head, "cases: give at least one case"},
 		"unknown type":            {head + "cases: [{name: a, type: nonsense}]", `cases[0].type: "nonsense" is no event type`},
 		"unnamed case":            {head + "cases: [{type: heartbeat}]", "cases[0].name"},
@@ -39,7 +39,7 @@ func TestParseReportsFaults(t *testing.T) {
 		"group of no template":    {"mapping: m\nformat: text\nline: '(?P<a>.*)'\nfields: {host: {template: '${a}${b}'}}\ncases: [{name: a, type: heartbeat}]", `names a group "b"`},
 		"wrapped in text":         {"mapping: m\nformat: text\nwrapped: a\ncases: [{name: a, type: heartbeat}]", "wrapped: is for mixed only"},
 		"wrapped without line":    {"mapping: m\nformat: mixed\nwrapped: a\ncases: [{name: a, type: heartbeat}]", "wrapped: needs line"},
-		"each in text":            {"mapping: m\nformat: text\neach: a\ncases: [{name: a, type: heartbeat}]", "each: is for json and mixed only"},
+		"each in text":            {"mapping: m\nformat: text\neach: a\ncases: [{name: a, type: heartbeat}]", "each: is for json and mixed and otlp only"},
 		"empty step":              {head + "each: a..b\ncases: [{name: a, type: heartbeat}]", `each[0]: "a..b" has an empty name`},
 		"record start in JSON":    {head + "record_start: x\ncases: [{name: a, type: heartbeat}]", "record_start: is for text and mixed only"},
 		"empty alternative":       {head + "detect: [[]]\ncases: [{name: a, type: heartbeat}]", "detect[0]: give at least one"},

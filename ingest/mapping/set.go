@@ -142,12 +142,12 @@ func (s *Set) Choose(value []byte, o Options) (Choice, error) {
 				found = append(found, Choice{m: m, root: root})
 			}
 		}
-	} else {
+	} else if found = s.binary(value, o); len(found) == 0 {
 		if err := event.CheckText(value, o.MaxBytes); err != nil {
 			return Choice{}, err
 		}
 		for _, m := range s.list {
-			if m.format == formatJSON {
+			if !m.Text() {
 				continue
 			}
 			if src, err := m.splitLine(value, o); err == nil && m.recognises(src) {
@@ -156,6 +156,24 @@ func (s *Set) Choose(value []byte, o Options) (Choice, error) {
 		}
 	}
 	return decide(found, o)
+}
+
+// binary are the mappings that read the value as OTLP in protobuf and recognise it:
+// no text is that, down to its last byte.
+func (s *Set) binary(value []byte, o Options) (found []Choice) {
+	if !otlpBinary(value) {
+		return nil
+	}
+	root, err := parseOTLP(value, o)
+	if err != nil {
+		return nil
+	}
+	for _, m := range s.list {
+		if m.format == formatOTLP && m.recognises(m.head(root)) {
+			found = append(found, Choice{m: m, root: root})
+		}
+	}
+	return found
 }
 
 func decide(found []Choice, o Options) (Choice, error) {

@@ -258,7 +258,7 @@ func TestMapRefuses(t *testing.T) {
 		"another program":     {"openssh", "Dec 10 06:55:48 w cron[1]: x", event.ProblemNotMapped},
 		"invalid UTF-8":       {"openssh", "Dec 10 06:55:48 w sshd[1]: \xff", event.ProblemBadUTF8},
 		"day 32":              {"openssh", "Dec 32 06:55:48 w sshd[1]: x", event.ProblemBadTime},
-		"65 KiB of text":      {"nginx", "203.0.113.9 - - [01/Mar/2026:10:00:00 +0000] \"GET /" + strings.Repeat("x", 65<<10) + " HTTP/1.1\" 200 1 \"-\" \"-\"", event.ProblemTooLarge},
+		"65 KiB of quotes":    {"nginx", "203.0.113.9 - - [01/Mar/2026:10:00:00 +0000] \"GET /" + strings.Repeat("x\"", 33<<10) + " HTTP/1.1\" 200 1 \"-\" \"-\"", event.ProblemTooLarge},
 		"two megabytes":       {"openssh", strings.Repeat("x", 2<<20), event.ProblemTooLarge},
 		"bad JSON":            {"cloudtrail", `{"eventName":`, event.ProblemBadJSON},
 		"array":               {"cloudtrail", `[]`, event.ProblemNotObject},

@@ -22,10 +22,10 @@ const (
 // layouts are the ways of writing a time, in the order of their constants.
 var layouts = []Key{
 	layoutRFC3339: {"rfc3339", "2026-03-01T12:00:00.123Z; the default"},
-	layoutSyslog:  {"syslog", "Mar  1 12:00:00, completed by the year and the zone of the topic"},
+	layoutSyslog:  {"syslog", "Mar  1 12:00:00, in the zone of the topic and its year; without one the latest such time before the record was appended, or up to a day after"},
 	layoutEpoch:   {"epoch", "seconds, milliseconds, microseconds or nanoseconds since 1970, as a number or as text; which of them is told by the size, for the years 2000 to 2100 do not overlap"},
 	layoutCLF:     {"clf", "01/Mar/2026:12:00:00 +0100"},
-	layoutLocal:   {"local", "2026-03-01 12:00:00,123 or with a T and a point, in the zone of the topic"},
+	layoutLocal:   {"local", "2026-03-01 12:00:00,123 or with a T and a point, in the zone of the topic, which is UTC when it names none"},
 }
 
 // TimeLayouts lists the ways of writing a time.
@@ -67,7 +67,7 @@ func parseOne(v string, layout timeLayout, o Options) (time.Time, bool) {
 	var err error
 	switch layout {
 	case layoutSyslog:
-		t, err = time.ParseInLocation("2006 Jan _2 15:04:05", strconv.Itoa(o.Year)+" "+v, zone)
+		return parseSyslog(v, zone, o)
 	case layoutCLF:
 		t, err = time.Parse("02/Jan/2006:15:04:05 -0700", v)
 	case layoutLocal:
@@ -79,6 +79,27 @@ func parseOne(v string, layout timeLayout, o Options) (time.Time, bool) {
 		t, err = time.Parse(time.RFC3339Nano, v)
 	}
 	return t.UTC(), err == nil
+}
+
+// maxAheadOfRecord is how far a time without a year may lie after its record's.
+const maxAheadOfRecord = 24 * time.Hour
+
+// parseSyslog reads a time without a year.
+func parseSyslog(v string, zone *time.Location, o Options) (time.Time, bool) {
+	in := func(year int) (time.Time, bool) {
+		t, err := time.ParseInLocation("2006 Jan _2 15:04:05", strconv.Itoa(year)+" "+v, zone)
+		return t.UTC(), err == nil
+	}
+	if o.Year != 0 || o.At == 0 {
+		return in(o.Year)
+	}
+	at := o.At.Time().In(zone)
+	for year := at.Year() + 1; year >= at.Year()-8; year-- { // the 29th of February is not in every year
+		if t, ok := in(year); ok && t.Sub(at) <= maxAheadOfRecord {
+			return t, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // parseEpoch reads digits with a fraction or without. It does not go through

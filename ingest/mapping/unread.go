@@ -24,7 +24,7 @@ func (m *Mapping) Unread(value []byte, o Options) []string {
 		}
 		text = src
 	} else {
-		root, err := parseJSON(value, o)
+		root, err := m.parse(value, o)
 		if err != nil {
 			return nil
 		}

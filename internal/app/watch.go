@@ -27,8 +27,7 @@ func (a *App) knowOwnKeys(ctx context.Context) error {
 				continue // a store without a key, or one that does not answer, is the playbook's business
 			}
 			known[network] = s.Version
-			id := event.Fingerprint([]byte(a.keys[network].Reveal()), s.Value.Reveal())
-			a.redactor.AddKey(a.keys[network], id, len(s.Value.Reveal()))
+			a.redactor.AddValue(a.keys[network], s.Value)
 		}
 		_ = pause(ctx, ownKeysEvery)
 		if ctx.Err() != nil {

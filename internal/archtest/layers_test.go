@@ -43,6 +43,7 @@ var homes = map[string][]string{
 	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest"},
 	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
 	"github.com/klauspost/compress":       {"internal/kafkawire"},
+	"google.golang.org/protobuf":          {"ingest/mapping"},
 	"github.com/pierrec/lz4":              {"internal/kafkawire"},
 	"github.com/twmb/franz-go":            {"internal/devstack"},
 	"github.com/ebitengine/purego":        {"internal/devstack"},

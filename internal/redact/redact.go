@@ -15,13 +15,13 @@ package redact
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/keysentry/keysentry/event"
-	"github.com/keysentry/keysentry/internal/secret"
 )
 
 // Kind says what a mask hides.
@@ -44,6 +44,9 @@ type Hit struct {
 	Field event.Field
 	Kind  Kind
 	KeyID string // for OwnKey: the key's fingerprint
+	// Word says that an ordinary word stood where a secret would: it was masked, for
+	// some passwords are words, but it is no reason to call anybody.
+	Word bool
 }
 
 // Redactor masks secrets.
@@ -57,15 +60,6 @@ func New() *Redactor {
 	r := &Redactor{}
 	r.own.Store(&ownKeys{})
 	return r
-}
-
-// AddKey makes a key recognised: its fingerprint, and the HMAC key the
-// fingerprint was made with. length is the key's length when it is known, else
-// 0; knowing it makes the search cheaper.
-func (r *Redactor) AddKey(hmacKey secret.Value, fingerprint string, length int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.own.Store(r.own.Load().with(hmacKey.Reveal(), fingerprint, length))
 }
 
 // String masks the secrets of s. It returns s itself, and false, when there are
@@ -117,12 +111,68 @@ func (r *Redactor) field(hits []Hit, f event.Field, p *string, m mode) []Hit {
 	if len(spans) == 0 {
 		return hits
 	}
-	for _, s := range spans {
-		hits = append(hits, Hit{f, s.kind, s.keyID})
-	}
+	hits = appendHits(hits, f, *p, spans)
 	*p = mask(*p, spans)
 	return hits
 }
+
+func appendHits(hits []Hit, f event.Field, s string, spans []span) []Hit {
+	for _, sp := range spans {
+		hits = append(hits, Hit{f, sp.kind, sp.keyID, sp.kind == Named && prose(s, sp)})
+	}
+	return hits
+}
+
+// prose reports whether the value stands in a sentence and is a word of it, letters
+// of one case: "invalid token: expired", "bearer token missing".
+func prose(s string, sp span) bool {
+	v := s[sp.from:sp.to]
+	if sp.from == 0 || s[sp.from-1] != ' ' || len(v) > 16 {
+		return false
+	}
+	for i := range len(v) {
+		if c := v[i] | 0x20; c < 'a' || c > 'z' || i > 1 && class[v[i]] != class[v[i-1]] {
+			return false
+		}
+	}
+	return true
+}
+
+// maxLong bounds what is searched of a text that will be cut.
+const maxLong = 8 << 10
+
+// Long masks the secrets in a text that is too long for the field f, so that it can
+// be cut: half a secret is not recognised as one. Only its first 8 KiB are searched,
+// and returned.
+func (r *Redactor) Long(f event.Field, s string) (string, []Hit) {
+	s = event.Cut(s, maxLong)
+	m := modeName
+	if slices.Contains(freeText[:], f) {
+		m = modeText
+	}
+	spans := r.scan(s, m, nil)
+	return mask(s, spans), appendHits(nil, f, s, spans)
+}
+
+// OwnKeys returns the fingerprints of the own keys in b, each once. It looks at the
+// first 256 KiB.
+func (r *Redactor) OwnKeys(b []byte) []string {
+	own := r.own.Load()
+	if len(own.rings) == 0 || len(b) < minRun {
+		return nil
+	}
+	s := string(b[:min(len(b), maxRaw)])
+	var out []string
+	for _, sp := range r.scan(s, modeName, nil) {
+		if sp.kind == OwnKey && !slices.Contains(out, sp.keyID) {
+			out = append(out, sp.keyID)
+		}
+	}
+	return out
+}
+
+// maxRaw bounds the search of a whole record.
+const maxRaw = 256 << 10
 
 // Place is where e holds the text field f, for the fields that are searched.
 func Place(e *event.Event, f event.Field) *string {
@@ -169,23 +219,23 @@ func Place(e *event.Event, f event.Field) *string {
 
 // Excerpt is the masked head of a record that could not be decoded, printable
 // and at most limit bytes long. Values of fields that should hold fingerprints
-// are masked unless they have that form.
-func (r *Redactor) Excerpt(b []byte, limit int) string {
+// are masked unless they have that form. The hits have no field.
+func (r *Redactor) Excerpt(b []byte, limit int) (string, []Hit) {
 	head := b[:min(len(b), 8*limit)]
 	s := printable(head)
 	if len(head) < len(b) { // the last run may be half a secret
 		s = strings.TrimRightFunc(s, func(c rune) bool { return c < utf8.RuneSelf && class[byte(c)]&run != 0 })
 	}
-	if spans := r.scan(s, modeExcerpt, nil); len(spans) > 0 {
-		s = mask(s, spans)
-	}
+	spans := r.scan(s, modeExcerpt, nil)
+	hits := appendHits(nil, 0, s, spans)
+	s = mask(s, spans)
 	if len(s) > limit {
 		for limit > 0 && !utf8.RuneStart(s[limit]) {
 			limit--
 		}
 		s = s[:limit]
 	}
-	return s
+	return s, hits
 }
 
 // printable replaces what is not printable text.
@@ -208,6 +258,9 @@ func printable(b []byte) string {
 
 // mask replaces the spans, which are in order and do not overlap.
 func mask(s string, spans []span) string {
+	if len(spans) == 0 {
+		return s
+	}
 	var out strings.Builder
 	at := 0
 	for _, sp := range spans {

@@ -37,6 +37,7 @@ const (
 	upper             //
 	lower             //
 	mark              // what ends a telling name, or begins a password
+	joint             // joins the parts of a name: _ - +
 )
 
 var class = func() (t [256]uint8) {
@@ -47,22 +48,32 @@ var class = func() (t [256]uint8) {
 		t[c] = run | upper
 		t[c+'a'-'A'] = run | lower
 	}
-	t['_'], t['-'], t['+'] = run, run, run
+	t['_'], t['-'], t['+'] = run|joint, run|joint, run|joint
 	t['='], t[':'], t[' '] = mark, mark, mark
 	return t
 }()
 
-// scan finds secrets, in order, without overlap, appended to spans.
+// scan finds secrets, in order, without overlap, appended to spans, which has none.
 func (r *Redactor) scan(s string, m mode, spans []span) []span {
-	if !longRun(s) && (m == modeName || !marked(s)) {
-		return spans // most texts are clean, and it shows at a glance
-	}
 	own := r.own.Load()
+	// Most texts are clean, and it shows at a glance.
+	if longRun(s) || marked(s, m) || own.wide > 0 && len(s) >= own.wide {
+		spans = own.plain(s, m, spans)
+	}
+	if escapes(s) {
+		spans = own.unescaped(s, m, spans)
+	}
+	return spans
+}
+
+// plain is scan for a text as it stands.
+func (own *ownKeys) plain(s string, m mode, spans []span) []span {
+	first := len(spans)
 	for i := 0; i < len(s); {
 		c := class[s[i]]
 		if c&run == 0 {
-			if c&mark != 0 && m != modeName {
-				if sp := named(s, i, m); sp.to > 0 {
+			if c&mark != 0 && (m != modeName || plainly(s, i)) {
+				if sp := named(s, i, m); sp.to > i {
 					own.recognise(s, &sp)
 					spans = append(spans, sp)
 					i = sp.to
@@ -86,11 +97,18 @@ func (r *Redactor) scan(s string, m mode, spans []span) []span {
 			continue
 		}
 		if sp, ok := examine(s, start, i, m, own, seen); ok {
+			own.recognise(s, &sp)
+			if n := len(spans); n > first && sp.from < spans[n-1].to { // an end without a beginning
+				sp.from = spans[n-1].to
+			}
 			spans = append(spans, sp)
 			i = sp.to
 		}
 	}
-	return spans
+	if own.wide == 0 {
+		return spans
+	}
+	return append(spans[:first], own.widely(s, spans[first:])...)
 }
 
 // longRun reports whether s has minRun credential characters in a row, which
@@ -112,20 +130,29 @@ func longRun(s string) bool {
 
 // marked reports whether s has a mark that a named value could follow. A scheme in
 // capitals is found only in a text that has another mark.
-func marked(s string) bool {
+func marked(s string, m mode) bool {
 	if strings.IndexByte(s, '=') >= 0 || strings.IndexByte(s, ':') >= 0 {
 		return true
 	}
-	return strings.Contains(s, "earer ") || strings.Contains(s, "asic ")
+	return m != modeName && (strings.Contains(s, "earer ") || strings.Contains(s, "asic "))
+}
+
+// plainly reports whether the mark at s[i] is one in a name, where a colon may join
+// two parts: only after a quote or before slashes it is more.
+func plainly(s string, i int) bool {
+	return s[i] != ':' || i > 0 && (s[i-1] == '"' || s[i-1] == '\\') || i+1 < len(s) && s[i+1] == '/'
 }
 
 // examine decides about the run s[i:j].
 func examine(s string, i, j int, m mode, own *ownKeys, seen uint8) (span, bool) {
-	if end, kind := shaped(s, i, j); end > 0 {
-		return span{from: i, to: end, kind: kind}, true
+	if from, end, kind := shaped(s, i, j, seen); end > 0 {
+		return span{from: from, to: end, kind: kind}, true
 	}
 	if j-i < minRun {
 		return span{}, false
+	}
+	if kind := inPath(s, i, j); kind != "" && m != modeName {
+		return span{from: i, to: j, kind: kind}, true
 	}
 	if id := own.find(s, i, j); id != "" {
 		return span{from: i, to: j, kind: OwnKey, keyID: id}, true
@@ -135,6 +162,25 @@ func examine(s string, i, j int, m mode, own *ownKeys, seen uint8) (span, bool) 
 			j++
 		}
 		return span{from: i, to: j, kind: Random}, true
+	}
+	if m != modeName && strings.IndexByte(s[i:j], '+') >= 0 {
+		return formPart(s, i, j)
+	}
+	return span{}, false
+}
+
+// formPart is the random-looking part of a run whose plus signs stand for blanks, as
+// in the text of a form.
+func formPart(s string, i, j int) (span, bool) {
+	for i < j {
+		to := i
+		for to < j && s[to] != '+' {
+			to++
+		}
+		if to-i >= minRandom && random(s[i:to], digit) && !fingerprintAt(s, i, to) {
+			return span{from: i, to: to, kind: Random}, true
+		}
+		i = to + 1
 	}
 	return span{}, false
 }
@@ -149,65 +195,61 @@ func fingerprintAt(s string, i, j int) bool {
 	return false
 }
 
-// prefixes are those that vendors publish for their credentials.
-var prefixes = [...]struct {
-	text string
-	kind Kind
-}{
-	{"AKIA", AWSKey}, {"ASIA", AWSKey}, {"IQoJb3JpZ2lu", AWSKey}, {"FwoGZXIvYXdz", AWSKey},
-	{"ghp_", Token}, {"gho_", Token}, {"ghu_", Token}, {"ghs_", Token}, {"ghr_", Token}, {"github_pat_", Token},
-	{"glpat-", Token}, {"xoxb-", Token}, {"xoxp-", Token}, {"xoxa-", Token}, {"xoxr-", Token}, {"xoxs-", Token}, {"xapp-", Token},
-	{"sk_live_", Token}, {"rk_live_", Token}, {"sk-", Token}, {"AIza", Token}, {"npm_", Token}, {"dop_v1_", Token},
-	{"shpat_", Token}, {"AGE-SECRET-KEY-1", Token}, {"pypi-", Token}, {"whsec_", Token},
-}
-
-// prefixStart marks the first bytes of prefixes.
-var prefixStart = func() (t [256]bool) {
-	for _, p := range prefixes {
-		t[p.text[0]] = true
-	}
-	return t
-}()
-
-// shaped recognises the credentials that have a form. It returns the end of what
-// to mask, or 0.
-func shaped(s string, i, j int) (int, Kind) {
+// shaped recognises the credentials that have a form. It returns where one begins
+// and ends, or an end of 0.
+func shaped(s string, i, j int, seen uint8) (from, end int, kind Kind) {
 	switch {
 	case s[i] == 'e' && strings.HasPrefix(s[i:], "eyJ"):
 		if end := jwt(s, i, j); end > 0 {
-			return end, JWT
+			return i, end, JWT
 		}
-	case s[i] == '-' && strings.HasPrefix(s[i:], "-----BEGIN"):
+	case s[i] == '-' && strings.HasPrefix(s[i:], "-----"):
 		return pem(s, i)
-	case j < len(s) && s[j] == '.' && dotted(s[i:j]):
-		if end := runEnd(s, j+1); end-i >= minRun+4 {
-			return end, Token
+	case j < len(s) && s[j] == '.':
+		if from, end := withPoints(s, i, j); end > 0 {
+			return from, end, Token
 		}
 	}
-	if j-i < minRun || !prefixStart[s[i]] {
-		return 0, ""
+	if j-i < minRun {
+		return 0, 0, ""
 	}
-	for _, p := range prefixes {
-		if s[i] == p.text[0] && strings.HasPrefix(s[i:j], p.text) {
-			if p.kind == AWSKey && len(p.text) == 4 && !upperDigits(s[i:j]) {
-				continue
-			}
-			return base64End(s, j), p.kind
+	if k, p := prefixed(s, i, j, seen); p != nil {
+		return k, base64End(s, j), p.kind
+	}
+	if s[i] == 'e' || j >= len(s) || s[j] != '.' {
+		return 0, 0, ""
+	}
+	// A token glued to what stands before it.
+	if k := strings.Index(s[i:j], "eyJ"); k > 0 {
+		if end := jwt(s, i+k, j); end > 0 {
+			return i + k, end, JWT
 		}
 	}
-	return 0, ""
+	return 0, 0, ""
 }
 
-// dotted are prefixes that end with a point: Vault, Google, SendGrid.
-func dotted(word string) bool { return word == "hvs" || word == "ya29" || word == "SG" }
-
-func upperDigits(s string) bool {
-	for i := range len(s) {
-		if class[s[i]]&(upper|digit) == 0 {
-			return false
-		}
+// withPoints recognises the credentials whose parts are joined by points: a known
+// word first, Doppler's dp.TYPE., the atlasv1 of Terraform Cloud, and the three parts
+// of a Discord bot's token. The run s[i:j] is the first part.
+func withPoints(s string, i, j int) (from, end int) {
+	word := s[max(i, j-6):j]
+	if k := strings.LastIndexAny(word, "_-+"); k >= 0 {
+		word = word[k+1:]
 	}
-	return len(s) == 20
+	if !dotted(word) && word != "dp" && j-i != 14 && (j-i < 23 || j-i > 28) {
+		return 0, 0 // before anything is looked at twice
+	}
+	end = runEnd(s, j+1)
+	first, _, _ := strings.Cut(s[j+1:end], ".")
+	switch {
+	case dotted(word) && end-j >= minRun, word == "dp" && end-j >= 2*minRun && len(first) <= 5:
+		return j - len(word), end
+	case j-i == 14 && strings.HasPrefix(s[j:end], ".atlasv1.") && end-j >= 60:
+		return i, end
+	case j-i >= 23 && j-i <= 28 && len(first) == 6 && end-j >= 34 && strings.ContainsAny(s[i:j], "0123456789"):
+		return i, end
+	}
+	return 0, 0
 }
 
 // runEnd is the end of the run of credential characters and points at i.
@@ -239,17 +281,27 @@ func jwt(s string, i, j int) int {
 	return runEnd(s, j)
 }
 
-func pem(s string, i int) (int, Kind) {
+// pem is a private key in armour. Of one whose head is missing everything before
+// its end is masked that may belong to it, and of one whose end is missing the rest.
+func pem(s string, i int) (from, end int, kind Kind) {
 	head := s[i:min(len(s), i+60)]
-	if !strings.Contains(head, "PRIVATE KEY") {
-		return 0, ""
+	title, _, _ := strings.Cut(head[5:], "-----")
+	if !strings.Contains(title, "PRIVATE KEY") {
+		return 0, 0, ""
+	}
+	if strings.HasPrefix(title, "END ") {
+		from = i
+		for from > 0 && (class[s[from-1]]&run != 0 || strings.IndexByte("/=\\ \r\n", s[from-1]) >= 0) {
+			from--
+		}
+		return from, min(len(s), i+10+len(title)), PrivateKey
 	}
 	if k := strings.Index(s[i:], "-----END"); k >= 0 {
 		if l := strings.Index(s[i+k+8:], "-----"); l >= 0 {
-			return i + k + 8 + l + 5, PrivateKey
+			return i, i + k + 8 + l + 5, PrivateKey
 		}
 	}
-	return len(s), PrivateKey
+	return i, len(s), PrivateKey
 }
 
 // random reports whether a run looks drawn by chance: letters of both cases and
