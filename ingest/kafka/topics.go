@@ -50,6 +50,12 @@ func (c *Client) CheckTopics(ctx context.Context, topics []string) ([]TopicInfo,
 	return out, c.settings(ctx, out)
 }
 
+// TopicIDs are the ids of the topics that exist; kafkawire.ErrNoTopicIDs when the
+// brokers are too old to have any.
+func (c *Client) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+	return c.wire.TopicIDs(ctx, topics)
+}
+
 // topics asks for existence and partitions.
 func (c *Client) topics(ctx context.Context, topics []string) ([]TopicInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)

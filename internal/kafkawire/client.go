@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -37,6 +38,7 @@ type Client struct {
 	transport *kafkago.Transport
 	kafka     *kafkago.Client
 	ids       correlation
+	topicIDs  atomic.Bool // the brokers know them
 
 	mu        sync.Mutex
 	refreshed time.Time
