@@ -137,3 +137,49 @@ func (r *Roller) coverage(ctx context.Context, d dirtyDay, params clickhouse.Par
 	}
 	return nil
 }
+
+// NetworkCoverage is what is stored of the events that the hosts of a network
+// numbered.
+type NetworkCoverage struct {
+	Network        string
+	Expected, Held uint64
+	// Silent hosts sent heartbeats, did not stop, and are not heard of any more.
+	Silent []string
+}
+
+// Coverage is what is stored of what was sent since a moment: numbered events per
+// network, and the ranges of offsets that were lost or could not be read and that
+// were found out since, as text, at most 100.
+func (c *Client) Coverage(ctx context.Context, since time.Time) (networks []NetworkCoverage, lost []string, err error) {
+	rows, err := c.conn.Query(ctx, `
+		SELECT network, sum(line_expected), sum(line_held), arraySort(groupUniqArrayIf(host, is_silent)) FROM
+		(
+			SELECT toString(network) AS network, toString(host) AS host, sum(expected) AS line_expected, least(sum(seen), sum(expected)) AS line_held, max(state = 'silent') AS is_silent
+			FROM v_coverage WHERE minute >= ? GROUP BY network, host, boot
+		)
+		GROUP BY network ORDER BY network`, since.UTC())
+	if err != nil {
+		return nil, nil, fmt.Errorf("read coverage: %w", explain(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n NetworkCoverage
+		if err := rows.Scan(&n.Network, &n.Expected, &n.Held, &n.Silent); err != nil {
+			return nil, nil, fmt.Errorf("read coverage: %w", err)
+		}
+		networks = append(networks, n)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, nil, fmt.Errorf("read coverage: %w", err)
+	}
+	err = c.conn.QueryRow(ctx, `
+		SELECT groupArray(text) FROM
+		(
+			SELECT concat(topic, '/', toString(partition), ' ', toString(first), '-', toString(last), ' ', reason) AS text
+			FROM offset_gaps FINAL WHERE reason != 'empty' AND noted_at >= ? ORDER BY topic, partition, first LIMIT 100
+		)`, since.UTC()).Scan(&lost)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read lost offsets: %w", explain(err))
+	}
+	return networks, lost, nil
+}

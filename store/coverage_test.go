@@ -314,6 +314,35 @@ func TestCoverageView(t *testing.T) {
 	}
 }
 
+func TestCoverageOfNetworks(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	now := time.Now()
+	at := func(minutes int) event.Instant { return event.At(now.Add(time.Duration(minutes) * time.Minute)) }
+	tell(t, c,
+		said{"n", "a", "b", 1, at(-40), event.TypeHeartbeat, 0}, said{"n", "a", "b", 4, at(-30), event.TypeAuthTokenIssued, 1},
+		said{"n", "c", "b", 1, at(-40), event.TypeAuthTokenIssued, 2}, said{"n", "c", "b", 2, at(-3), event.TypeAuthTokenIssued, 3},
+		said{"old", "a", "b", 1, at(-3000), event.TypeHeartbeat, 4}, said{"old", "a", "b", 9, at(-2900), event.TypeHeartbeat, 5},
+		said{"whole", "a", "b", 1, at(-3), event.TypeHeartbeat, 6})
+	rollOnce(t, NewRoller(c))
+	w, _ := startWriter(t, c)
+	assign(t, w, part0, 0)
+	appendBatch(t, w, batchOf(part0, 0, "lll"), nil)
+	appendBatch(t, w, batchOf(part0, 3, "..."), nil)
+	flush(t, w)
+	networks, lost, err := c.Coverage(t.Context(), now.Add(-24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []NetworkCoverage{{"n", 6, 4, []string{"a"}}, {"whole", 1, 1, []string{}}}
+	if diff := gocmp.Diff(want, networks); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := gocmp.Diff([]string{"auth.events/0 0-2 lost"}, lost); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestCoverageDoesNotWriteWhatIsSo: a round that finds nothing new writes nothing.
 func TestCoverageDoesNotWriteWhatIsSo(t *testing.T) {
 	t.Parallel()

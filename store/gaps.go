@@ -79,6 +79,9 @@ func (w *Writer) storeGaps(ctx context.Context, gaps []offsetGap) error {
 	if err := w.client.noteGaps(ctx, gaps); err != nil {
 		return fmt.Errorf("note gaps of offsets: %w", err)
 	}
+	for _, g := range gaps {
+		w.met.gaps.WithLabelValues(g.reason).Add(float64(g.last - g.first + 1))
+	}
 	return nil
 }
 
