@@ -99,6 +99,9 @@ func (m *Manager) facts(inc *incident.Incident) []Fact {
 	}
 	add("Numbers", "", numbers)
 	add("Since", "", stamp(f.First))
+	if f.Coverage != nil && *f.Coverage < 1 {
+		add("Coverage", "what is missing is not in these numbers", fmt.Sprintf("%.2f %% of the events of that time", 100*min(*f.Coverage, 0.9999)))
+	}
 	for _, a := range inc.Affected {
 		if a.Field != inc.Subject.Field || inc.Subject.Value == incident.Many {
 			note := ""

@@ -58,6 +58,34 @@ func FuzzPrintable(f *testing.F) {
 	})
 }
 
+// TestMessageSaysHowMuchDataItRestsOn, when it is not all and when it is known.
+func TestMessageSaysHowMuchDataItRestsOn(t *testing.T) {
+	t.Parallel()
+	share := func(v float64) *float64 { return &v }
+	for name, tc := range map[string]struct {
+		coverage *float64
+		want     string
+	}{
+		"part of it":  {share(0.973), "97.30 % of the events of that time"},
+		"nearly all":  {share(0.999999), "99.99 % of the events of that time"},
+		"all of it":   {share(1), ""},
+		"not counted": {nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			f := found(finding.KeyCompromise, finding.Page, "key_id", "k1", 1)
+			f.Coverage = tc.coverage
+			r.record(f)
+			r.pass(time.Second)
+			text := RenderText(r.messenger.roots()[0].Message)
+			if !strings.Contains(text, tc.want) || tc.want == "" && strings.Contains(text, "Coverage") {
+				t.Errorf("want %q in\n%s", tc.want, text)
+			}
+		})
+	}
+}
+
 func TestRootMessageSaysEverything(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *Config) { c.ConsoleURL = "https://keysentry.example/" })

@@ -131,7 +131,6 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 // is about other times.
 func (e *Engine) newWindows(set *rules.Set) (windows, past *correlate.Correlator) {
 	cfg := e.cfg.Windows
-	e.coverage.asked = slices.ContainsFunc(set.Correlations, func(c *rules.Correlation) bool { return c.MinCoverage > 0 })
 	past = correlate.New(set, cfg)
 	cfg.Remembers = e.remembers
 	return correlate.New(set, cfg), past

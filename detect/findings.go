@@ -40,6 +40,7 @@ func (e *Engine) finding(f *correlate.Firing) finding.Finding {
 	}
 	out.Cause, out.CauseConfidence = causeOf(f.Group, ev)
 	out.Subject = subjectOf(m, f.Group, ev)
+	out.Coverage = e.coverage.ofFinding(&out)
 	out.Summary = cmp.Or(m.Summary, m.Title)
 	out.Resolution = cmp.Or(m.Resolution, resolutions[out.Cause])
 	if slices.ContainsFunc(f.Group, func(p finding.Pair) bool { return p.Field == event.FieldCause.String() }) {

@@ -34,6 +34,9 @@ func newMetrics(r *metrics.Registry, e *Engine) *engineMetrics {
 	r.NewGaugeFunc(prometheus.GaugeOpts{Namespace: metrics.Namespace, Subsystem: "detect", Name: "rules_learning",
 		Help: "Rules whose windows lack events of before a restart: they may miss until their timespan has passed."},
 		func() float64 { return float64(len(e.Learning())) })
+	r.NewCounterFunc(prometheus.CounterOpts{Namespace: metrics.Namespace, Subsystem: "detect", Name: "coverage_untracked_total",
+		Help: "Numbered events that coverage had no room to count: too many processes or networks."},
+		func() float64 { return float64(e.coverage.lost()) })
 	gauge := func(name, help string, v func(correlate.Stats) float64) {
 		r.NewGaugeFunc(prometheus.GaugeOpts{Namespace: metrics.Namespace, Subsystem: "correlate", Name: name, Help: help},
 			func() float64 { return v(e.Stats()) })

@@ -26,7 +26,7 @@ var specs = [NumFields]Spec{
 	FieldHost:          {Doc: "instance that speaks", MaxBytes: 253, Name: true},
 	FieldRelease:       {Doc: "version of its code", MaxBytes: 128, Name: true},
 	FieldBoot:          {Doc: "random per process start", MaxBytes: 64, Name: true},
-	FieldSeq:           {Doc: "running number per host and boot; makes gaps visible"},
+	FieldSeq:           {Doc: "running number per network, host and boot, from 1 on; makes gaps visible"},
 	FieldUserID:        {Doc: "user that a token or session is for", MaxBytes: 256},
 	FieldActor:         {Doc: "administrator or principal who acted", MaxBytes: 512},
 	FieldActorRole:     {Doc: "role the actor acted in", MaxBytes: 128, Name: true},

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"cmp"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 const (
 	RuleDataGap    = "ingest.data_gap"
 	RuleNotAllowed = "ingest.not_allowed_here"
+	// RuleTopicRecreated is told of by whoever watches the topics' ids.
+	RuleTopicRecreated = "ingest.topic_recreated"
 )
 
 const day = event.Instant(24 * time.Hour)
@@ -86,4 +89,51 @@ func notAllowedFinding(p event.Partition, r *Reject, at event.Instant) finding.F
 			{Field: "partition", Value: strconv.Itoa(int(r.Ref.Partition))}, {Field: "offset", Value: strconv.FormatInt(r.Ref.Offset, 10)}},
 		Evidence: []finding.Evidence{{Ref: r.Ref, TS: at}},
 	}
+}
+
+// Recreated is a topic that was deleted and made again under its name.
+type Recreated struct {
+	Topic        string
+	OldID, NewID string
+	// Places says, per partition, where we stood and what the log holds now.
+	Places []Place
+}
+
+// Place is where we stood in a partition, and its log: [First, End).
+type Place struct {
+	Partition            int32
+	Position, First, End int64
+}
+
+// maxPlaces bounds the partitions that a finding lists one by one.
+const maxPlaces = 8
+
+// Finding tells of it. It is about the new topic, so the next time is another
+// incident.
+func (r Recreated) Finding(now event.Instant) finding.Finding {
+	group := []finding.Pair{{Field: "topic", Value: r.Topic}, {Field: "topic_id", Value: r.NewID}}
+	f := finding.Finding{
+		ID: finding.MakeID(RuleTopicRecreated, group, 0), RuleID: RuleTopicRecreated, RuleName: "topic_recreated",
+		RuleTitle: "An input topic was deleted and made again", Level: "critical",
+		Kind: finding.DataGap, Severity: finding.Page,
+		Subject: finding.Subject{Field: "topic_id", Value: r.NewID}, Group: group,
+		First: now, Last: now, Fired: now, Count: 1,
+		Summary: "The topic is another one under the same name: what was not read of the old one is lost, and the offsets of the new one mean other records. Nothing is read until a person decides.",
+		Resolution: "Find out who deleted the topic. Then let the producers write to a topic with a new name and put that into the configuration (what is stored stays), " +
+			"or read the new topic from its start into a fresh database, with a new group and a new control topic.",
+		Facts: []finding.Pair{{Field: "topic", Value: r.Topic}, {Field: "old_topic_id", Value: r.OldID}, {Field: "new_topic_id", Value: r.NewID}},
+	}
+	for _, p := range r.Places[:min(len(r.Places), maxPlaces)] {
+		f.Facts = append(f.Facts, finding.Pair{Field: "partition_" + strconv.Itoa(int(p.Partition)), Value: p.String()})
+	}
+	return f
+}
+
+// String says it in words, with the first and the last offset that are there.
+func (p Place) String() string {
+	log := "the log is empty now"
+	if p.End > p.First {
+		log = fmt.Sprintf("the log holds offsets %d to %d now", p.First, p.End-1)
+	}
+	return fmt.Sprintf("the next offset to read was %d; %s", p.Position, log)
 }

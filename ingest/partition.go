@@ -263,7 +263,7 @@ func (t *partition) skip(ctx context.Context, gone *OffsetGone) error {
 	now := event.At(t.p.Now())
 	t.log.Error("retention removed records before they were analysed", "from", t.pos, "to", gone.LogStart-1)
 	t.pending = &pending{
-		batch:    &Batch{Partition: t.id, First: t.pos, Next: gone.LogStart},
+		batch:    &Batch{Partition: t.id, First: t.pos, Next: gone.LogStart, Lost: true},
 		findings: []finding.Finding{gapFinding(t.id, t.pos, gone.LogStart, readerLive, now)},
 	}
 	t.pos = gone.LogStart

@@ -74,8 +74,13 @@ type Batch struct {
 	First, Next int64
 	Events      []event.Event
 	Rejects     []Reject
-	leaks       []leak
-	release     func()
+	// Unreadable are the ranges that could not be read; the first offset of each is
+	// a reject.
+	Unreadable []Unreadable
+	// Lost says that retention removed the whole range before it was read.
+	Lost    bool
+	leaks   []leak
+	release func()
 }
 
 // Release gives the batch's memory back; the batch must not be used afterwards.

@@ -143,7 +143,7 @@ func (t *partition) skipStored(ctx context.Context, task task, gone *OffsetGone)
 	if err := t.p.Sink.Deliver(ctx, found, event.Partition{}, 0); err != nil {
 		return err
 	}
-	b := &Batch{Partition: t.id, First: task.pos, Next: to}
+	b := &Batch{Partition: t.id, First: task.pos, Next: to, Lost: true}
 	if err := t.append(ctx, b); err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/keysentry/keysentry/event"
-	"github.com/keysentry/keysentry/ingest"
 )
 
 func TestClockOffsetsReplaceAndAnswer(t *testing.T) {
@@ -44,35 +43,5 @@ func TestClockOffsetsReplaceAndAnswer(t *testing.T) {
 	}
 	if len(hosts) != 1 || hosts[0] != "fast 94" {
 		t.Errorf("got %v, want the fast host by its anchored estimate", hosts)
-	}
-}
-
-func TestCoverageCountsTheGaps(t *testing.T) {
-	t.Parallel()
-	c := newClient(t)
-	at := time.Now().Add(-time.Hour).Truncate(time.Hour).Add(time.Minute)
-	var events []event.Event
-	for i, seq := range []uint64{10, 11, 12, 15} {
-		e := event.Event{Type: event.TypeHeartbeat, Ref: event.Ref{Topic: "t", Offset: int64(i)}, Seq: seq}
-		e.SetString(event.FieldNetwork, "n")
-		e.SetString(event.FieldHost, "h")
-		e.SetString(event.FieldBoot, "b")
-		e.Present = e.Present.Set(event.FieldSeq)
-		e.ObservedAt, e.TS, e.Time = event.At(at), event.At(at), event.At(at)
-		events = append(events, e)
-	}
-	w, stop := startWriter(t, c)
-	defer stop()
-	p := event.Partition{Topic: "t"}
-	assign(t, w, p, 0)
-	appendBatch(t, w, &ingest.Batch{Partition: p, First: 0, Next: 4, Events: events}, nil)
-	flush(t, w)
-	var expected, received uint64
-	var percent float64
-	if err := c.conn.QueryRow(t.Context(), "SELECT expected_events, received_events, received_percent FROM v_coverage").Scan(&expected, &received, &percent); err != nil {
-		t.Fatal(err)
-	}
-	if expected != 6 || received != 4 || percent != 66.667 {
-		t.Errorf("got %d of %d, %v %%, want 4 of 6, 66.667 %%", received, expected, percent)
 	}
 }

@@ -19,6 +19,8 @@
 //     that are still running at that moment are awaited first.
 //  5. The sorting keys consist of values that a re-read of Kafka reproduces, so
 //     a copy that slips through (a paused former leader) folds away under FINAL.
+//  6. Before acked(next) every offset below next that brought no row is in
+//     offset_gaps, with the reason.
 //
 // A unit moves filling -> sealed -> sending -> stored. From sending it goes back
 // to sealed after a clean refusal, and to checking after an unknown outcome

@@ -16,6 +16,7 @@ type writerMetrics struct {
 	unknown    prometheus.Counter
 	duplicates prometheus.Counter
 	poisoned   prometheus.Counter
+	gaps       *prometheus.CounterVec
 	healthy    prometheus.Gauge
 }
 
@@ -31,6 +32,7 @@ func newWriterMetrics(r *metrics.Registry) writerMetrics {
 		unknown:    r.Counter(s, "unknown_outcomes_total", "Inserts whose answer was lost; the stored rows were looked up before the next attempt."),
 		duplicates: r.Counter(s, "duplicates_avoided_total", "Rows left out because they were stored or queued already."),
 		poisoned:   r.Counter(s, "poisoned_rows_total", "Rows that the server refused for their content and that went to quarantine."),
+		gaps:       r.Counters(s, "gap_offsets_total", "Offsets of which nothing is stored, by reason: empty, lost or unreadable. A replay counts them again.", "reason"),
 		healthy:    r.Gauge(s, "healthy", "1 when the last attempt to store succeeded."),
 	}
 }

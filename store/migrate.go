@@ -76,6 +76,7 @@ func (d dialect) statements(m migration) ([]string, error) {
 		"ttl":         d.ttl,
 		"distributed": d.distributed,
 		"view":        d.view,
+		"alter":       d.alter,
 	}).Parse(m.text)
 	if err != nil {
 		return nil, fmt.Errorf("migration %s: %w", m.name, err)
@@ -150,6 +151,15 @@ func (d dialect) distributed(name, shardBy string) string {
 }
 
 func (d dialect) view(name string) string { return "CREATE OR REPLACE VIEW " + name + d.onCluster() }
+
+// alter changes a table, and on a cluster what stands in front of it too.
+func (d dialect) alter(name, change string) string {
+	out := "ALTER TABLE " + d.local(name) + d.onCluster() + " " + change + ";\n"
+	if d.cluster != "" {
+		out += "ALTER TABLE " + name + d.onCluster() + " " + change + ";\n"
+	}
+	return out
+}
 
 // Migrate creates the database and applies the migrations that it lacks, in
 // order. It returns the names of those it applied. A migration that was edited

@@ -18,7 +18,8 @@ import (
 // history is a small journal: a finding, its incident, a decision and a run.
 func history(t *testing.T) []journal.Record {
 	t.Helper()
-	f := finding.Finding{ID: "f1", RuleID: "r1", RuleTitle: "Unauthorized spike", Kind: finding.KeyStraggler, Severity: finding.Page,
+	share := 0.5
+	f := finding.Finding{ID: "f1", Coverage: &share, RuleID: "r1", RuleTitle: "Unauthorized spike", Kind: finding.KeyStraggler, Severity: finding.Page,
 		Subject: finding.Subject{Network: "net-1", Field: "key_id", Value: "k1"}, Group: []finding.Pair{{Field: "key_id", Value: "k1"}},
 		First: epoch, Last: epoch, Fired: epoch, Count: 3, Cause: event.CauseUnknownKey, Summary: "s"}
 	bodies := []struct {
@@ -100,7 +101,7 @@ func TestMirror(t *testing.T) {
 		want      [][]string
 	}{
 		{"journal", "SELECT count(), uniqExact(n) FROM journal FINAL", [][]string{{"10", "10"}}},
-		{"finding", "SELECT id, severity, count, closed, group_by['key_id'] FROM v_findings", [][]string{{"f1", "page", "9", "true", "k1"}}},
+		{"finding", "SELECT id, severity, count, closed, group_by['key_id'], coverage FROM v_findings", [][]string{{"f1", "page", "9", "true", "k1", "0.5"}}},
 		{"incident", "SELECT incident_id, last_op, findings, last_person FROM v_incidents", [][]string{{"i1", "ack", "1", "ann"}}},
 		{"run", "SELECT run_id, playbook, last_state, steps_done FROM v_playbook_runs", [][]string{{"run1", "rotate-server-key", "done", "1"}}},
 		{"key", "SELECT key_id, last_state, told_by[1] FROM v_server_keys", [][]string{{"k1", "revoked", "journal"}}},

@@ -16,7 +16,7 @@ var mirrorTables = []string{"findings", "episodes", "incidents", "playbook_steps
 var mirrorColumns = map[string]string{
 	"journal": "n, epoch, time, kind, body, prev, hash, mac, offset",
 	"findings": "id, n, time, rule_id, rule_title, level, kind, severity, shadow, network, subject_field, subject_value, group_by, " +
-		"first, last, fired, count, value, threshold, cause, cause_confidence, summary, resolution, playbook, tags, evidence",
+		"first, last, fired, count, value, threshold, cause, cause_confidence, summary, resolution, playbook, tags, evidence, coverage",
 	"episodes":       "finding_id, n, last, count, closed",
 	"incidents":      "incident_id, n, time, op, finding_id, person, via, verdict, note, refused",
 	"playbook_steps": "run_id, n, time, kind, playbook, incident_id, network, step_id, attempt, state, error, note",
@@ -104,8 +104,13 @@ func (m mirrorRows) finding(r *journal.Record) error {
 	if f.Tags == nil {
 		f.Tags = []string{}
 	}
+	var share *float32
+	if f.Coverage != nil {
+		v := float32(*f.Coverage)
+		share = &v
+	}
 	m.row("findings", f.ID, r.N, at(r.Time), f.RuleID, f.RuleTitle, f.Level, string(f.Kind), f.Severity.String(), f.Shadow, f.Subject.Network,
 		f.Subject.Field, f.Subject.Value, group, at(f.First), at(f.Last), at(f.Fired), f.Count, f.Value, f.Threshold, f.Cause.String(),
-		f.CauseConfidence, f.Summary, f.Resolution, f.Playbook, f.Tags, string(evidence))
+		f.CauseConfidence, f.Summary, f.Resolution, f.Playbook, f.Tags, string(evidence), share)
 	return nil
 }

@@ -228,7 +228,7 @@ func Text(v any) string {
 }
 
 // arrayParam writes numbers as a server-side parameter of an array type.
-func arrayParam(ns []uint32) string {
+func arrayParam[T uint32 | uint64](ns []T) string {
 	var b strings.Builder
 	b.WriteByte('[')
 	for i, n := range ns {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -80,6 +81,33 @@ func askEverything(t *testing.T, c *Client, old bool) {
 			continue
 		}
 		table(t, rows)
+	}
+}
+
+// TestDocumentedQueriesRun runs what the page for analysts tells them to begin from.
+func TestDocumentedQueriesRun(t *testing.T) {
+	t.Parallel()
+	c := filled(t)
+	page, err := os.ReadFile("../docs/howto/analysts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, block := range strings.Split(string(page), "```sql\n")[1:] {
+		sql, _, _ := strings.Cut(block, "```")
+		if !strings.HasPrefix(sql, "SELECT") {
+			continue
+		}
+		n++
+		rows, err := c.Query(t.Context(), strings.TrimSuffix(strings.TrimSpace(strings.ReplaceAll(sql, "keysentry.", "")), ";"), nil)
+		if err != nil {
+			t.Errorf("%s\n%v", sql, err)
+			continue
+		}
+		table(t, rows)
+	}
+	if n < 5 {
+		t.Errorf("%d statements on the page", n)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Roller keeps auth_minutely and auth_hourly true: it recomputes every closed
+// Roller keeps coverage, auth_minutely and auth_hourly true: it recomputes every closed
 // minute that got rows since the last run, from events FINAL, and the hours
 // that those minutes belong to. It also copies lifecycle events into the
 // registries server_keys and certificates, which outlive them. Every statement
@@ -153,11 +154,16 @@ func (r *Roller) day(ctx context.Context, d dirtyDay) error {
 	if t := time.Unix(int64(slices.Max(d.minutes)), 0).Add(lateness); t.After(last) {
 		last = t
 	}
-	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
+	params := clickhouse.Parameters{
 		"minutes": arrayParam(d.minutes),
 		"first":   first.UTC().Format("2006-01-02 15:04:05.000000000"),
 		"last":    last.UTC().Format("2006-01-02 15:04:05.000000000"),
-	}))
+	}
+	// Coverage first: the next round begins where auth_minutely ends.
+	if err := r.coverage(ctx, d, maps.Clone(params)); err != nil {
+		return err
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(params))
 	if err := r.client.conn.Exec(ctx, rollMinutes); err != nil {
 		return fmt.Errorf("compute minutes of %s: %w", d.first.Format(time.DateOnly), err)
 	}

@@ -176,7 +176,7 @@ func (w *Writer) attempt(ctx context.Context, j *job) error {
 			return err
 		}
 		if j.poison.rows == 0 {
-			return nil
+			return w.storeGaps(ctx, j.unit.gaps)
 		}
 		j.blocks = append(j.blocks, &j.poison.block)
 		j.poison = newQuarantineBlock()

@@ -37,12 +37,14 @@ type Writer struct {
 	changed  chan struct{} // closed and replaced whenever room or state changes
 }
 
-// tables is what the writer asks the server about rows; *Client is the real one.
+// tables is what the writer asks the server about rows, and tells it about offsets
+// that have none; *Client is the real one.
 type tables interface {
 	heldTo(ctx context.Context, p event.Partition, committed int64) (int64, error)
 	held(ctx context.Context, p event.Partition, s span) (map[place]bool, error)
 	runningInserts(ctx context.Context, among []string) ([]string, error)
 	killInserts(ctx context.Context, ids []string) error
+	noteGaps(ctx context.Context, gaps []offsetGap) error
 }
 
 // sender inserts blocks, one at a time; *inserter is the real one.
@@ -76,6 +78,7 @@ type ack struct {
 type unit struct {
 	events  *eventBlock
 	rejects *quarantineBlock
+	gaps    []offsetGap
 	acks    []ack
 	born    time.Time
 	size    int
@@ -88,6 +91,7 @@ func (u *unit) rows() int { return u.events.rows + u.rejects.rows }
 func (u *unit) reset() {
 	u.events.reset()
 	u.rejects.reset()
+	u.gaps = u.gaps[:0]
 	clear(u.acks)
 	u.acks = u.acks[:0]
 	u.size = 0
@@ -183,6 +187,7 @@ func (w *Writer) fill(u *unit, part *assigned, b *ingest.Batch) {
 		}
 		u.rejects.append(&b.Rejects[i])
 	}
+	u.gaps = appendGaps(u.gaps, b, known)
 	part.next = max(known, b.Next)
 	w.met.duplicates.Add(float64(skipped))
 }
@@ -255,6 +260,7 @@ func (w *Writer) without(u *unit, part *assigned) *unit {
 	}
 	out.events.copyFrom(&u.events.block, 0, u.events.rows, keep(&u.events.block))
 	out.rejects.copyFrom(&u.rejects.block, 0, u.rejects.rows, keep(&u.rejects.block))
+	out.gaps = append(out.gaps, u.gaps...) // true whoever reads the partition
 	for _, a := range u.acks {
 		if a.part != part {
 			out.acks = append(out.acks, a)

@@ -12,7 +12,7 @@ import (
 )
 
 // coverage is the share of the numbered events that was stored, per network and
-// hour. The daemon knows it per minute.
+// minute, as the table coverage has it: minutes that are not closed are unknown.
 type coverage map[string]map[int64]share
 
 type share struct{ expected, seen uint64 }
@@ -22,9 +22,9 @@ func (r *run) coverageOf(ctx context.Context) (coverage, error) {
 	if !slices.ContainsFunc(r.deps.Rules.Correlations, func(c *rules.Correlation) bool { return c.MinCoverage > 0 }) {
 		return nil, nil
 	}
-	rows, err := r.deps.Store.Query(ctx, fmt.Sprintf(`SELECT toString(network), toInt64(toUnixTimestamp(hour)), sum(expected_events), sum(received_events)
-FROM v_coverage WHERE hour >= toDateTime(%d, 'UTC') AND hour < toDateTime(%d, 'UTC') GROUP BY network, hour`,
-		int64(r.from)/int64(time.Second)-3600, int64(r.cfg.To)/int64(time.Second)), nil)
+	rows, err := r.deps.Store.Query(ctx, fmt.Sprintf(`SELECT toString(network), toInt64(toUnixTimestamp(minute)), sum(expected), sum(seen)
+FROM v_coverage WHERE minute >= toDateTime(%d, 'UTC') AND minute < toDateTime(%d, 'UTC') GROUP BY network, minute`,
+		int64(r.from)/int64(time.Second)-60, int64(r.cfg.To)/int64(time.Second)), nil)
 	if err != nil {
 		return nil, fmt.Errorf("read coverage: %w", err)
 	}
@@ -46,22 +46,22 @@ FROM v_coverage WHERE hour >= toDateTime(%d, 'UTC') AND hour < toDateTime(%d, 'U
 		if out[network] == nil {
 			out[network] = map[int64]share{}
 		}
-		out[network][second/3600] = s
+		out[network][second/60] = s
 	}
 	return out, rows.Err()
 }
 
 // ofGroup is what a correlator asks: see correlate.Config.
 func (c coverage) ofGroup(group []finding.Pair, from, to event.Instant) (float64, bool) {
-	hour := func(t event.Instant) int64 { return int64(t) / int64(time.Hour) }
+	minute := func(t event.Instant) int64 { return int64(t) / int64(time.Minute) }
 	var sum share
-	for network, hours := range c {
+	for network, minutes := range c {
 		if slices.ContainsFunc(group, func(p finding.Pair) bool { return p.Field == event.FieldNetwork.String() && p.Value != network }) {
 			continue
 		}
-		for h := hour(from); h <= hour(to); h++ {
-			sum.expected += hours[h].expected
-			sum.seen += hours[h].seen
+		for m := minute(from); m <= minute(to); m++ {
+			sum.expected += minutes[m].expected
+			sum.seen += minutes[m].seen
 		}
 	}
 	return min(float64(sum.seen)/float64(max(sum.expected, 1)), 1), sum.expected > 0

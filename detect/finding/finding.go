@@ -111,6 +111,10 @@ type Finding struct {
 	Cause           event.Cause `json:"cause,omitempty"`
 	CauseConfidence float32     `json:"cause_confidence,omitempty"`
 
+	// Coverage is the share, 0 to 1, of the numbered events of the finding's
+	// network and time that had been seen when it fired; nil when it is not known.
+	Coverage *float64 `json:"coverage,omitempty"`
+
 	// Summary is one sentence in plain text; values from events appear in it
 	// only through Facts, so that a renderer can escape them.
 	Summary    string   `json:"summary"`

@@ -9,6 +9,9 @@ package posture
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/alert/journal"
@@ -88,8 +91,72 @@ type History interface {
 	Record(ctx context.Context, run journal.PostureRun, findings []finding.Finding) error
 }
 
-// Coverage tells how much of the expected data is there, in [0, 1]; below 1 a
+// Coverage tells how much of what was sent is held; where something is missing a
 // pass becomes unknown.
 type Coverage interface {
-	Coverage(ctx context.Context, now time.Time) (float64, error)
+	Coverage(ctx context.Context, now time.Time) (Held, error)
+}
+
+// Held is what is held of the last CoverageSpan.
+type Held struct {
+	// Networks whose hosts number their events; of others nothing is known.
+	Networks []NetworkCoverage `json:"networks,omitempty"`
+	// Lost names ranges of Kafka's offsets that were never stored, and why.
+	Lost []string `json:"lost,omitempty"`
+}
+
+// CoverageSpan is how far back coverage is looked at.
+const CoverageSpan = 24 * time.Hour
+
+// NetworkCoverage is what is held of the events that the hosts of a network
+// numbered.
+type NetworkCoverage struct {
+	Network  string `json:"network"`
+	Expected uint64 `json:"expected"`
+	Held     uint64 `json:"held"`
+	// Silent hosts sent heartbeats, did not stop, and are not heard of any more.
+	Silent []string `json:"silent,omitempty"`
+}
+
+// Partial reports whether something is known to be missing.
+func (n NetworkCoverage) Partial() bool { return n.Held < n.Expected || len(n.Silent) > 0 }
+
+// String says it in words.
+func (n NetworkCoverage) String() string {
+	out := "no numbered events"
+	if n.Expected > 0 {
+		share := 100 * float64(n.Held) / float64(n.Expected)
+		out = fmt.Sprintf("all %d events are there", n.Expected)
+		if n.Held < n.Expected {
+			out = fmt.Sprintf("only %.1f %% of the data is there (%d of %d events)", min(share, 99.9), n.Held, n.Expected)
+		}
+	}
+	if k := len(n.Silent); k > 0 {
+		out += ", silent: " + strings.Join(n.Silent[:min(k, maxSilent)], ", ")
+		if k > maxSilent {
+			out += fmt.Sprintf(" and %d more", k-maxSilent)
+		}
+	}
+	return out
+}
+
+// maxSilent and maxLost bound what a line names.
+const maxSilent, maxLost = 5, 3
+
+// missing says what is missing of the networks; empty when nothing is known to be.
+func (h Held) missing(networks []string) []string {
+	var out []string
+	for _, n := range h.Networks {
+		if n.Partial() && slices.Contains(networks, n.Network) {
+			out = append(out, "network "+n.Network+": "+n.String())
+		}
+	}
+	if k := len(h.Lost); k > 0 {
+		text := "not stored: " + strings.Join(h.Lost[:min(k, maxLost)], ", ")
+		if k > maxLost {
+			text += fmt.Sprintf(" and %d more", k-maxLost)
+		}
+		out = append(out, text)
+	}
+	return out
 }

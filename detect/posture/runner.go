@@ -118,7 +118,8 @@ func (r *Runner) runDue(ctx context.Context) time.Duration {
 
 // record runs one check and records what it says.
 func (r *Runner) record(ctx context.Context, c Check, now time.Time) error {
-	row := r.look(ctx, c, now)
+	held, unheld := r.coverage(ctx, now)
+	row := r.look(ctx, c, now, held, unheld)
 	r.runs.WithLabelValues(c.Name(), string(row.Status)).Inc()
 	results, err := json.Marshal(row.Results)
 	if err != nil {
@@ -135,8 +136,9 @@ func (r *Runner) record(ctx context.Context, c Check, now time.Time) error {
 	return r.deps.History.Record(ctx, run, fs)
 }
 
-// look runs one check and sums its results up.
-func (r *Runner) look(ctx context.Context, c Check, now time.Time) Row {
+// look runs one check and sums its results up, over data of which so much is held,
+// or unheld says why that is not known.
+func (r *Runner) look(ctx context.Context, c Check, now time.Time, held Held, unheld error) Row {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	row := Row{Check: c.Name(), Title: c.Title(), Target: c.Target(), Status: Unknown}
@@ -147,24 +149,30 @@ func (r *Runner) look(ctx context.Context, c Check, now time.Time) Row {
 		return row
 	}
 	row.Results = res
-	row.sum(r.coverage(ctx, now))
+	row.sum(held, unheld)
 	return row
 }
 
 // coverage is how much of the data is there, or why that is not known.
-func (r *Runner) coverage(ctx context.Context, now time.Time) (float64, error) {
+func (r *Runner) coverage(ctx context.Context, now time.Time) (Held, error) {
 	if r.deps.Coverage == nil {
-		return 1, nil
+		return Held{}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
 	return r.deps.Coverage.Coverage(ctx, now)
 }
 
 // Scorecard runs every check now, records nothing, and returns what they say.
 func (r *Runner) Scorecard(ctx context.Context) Scorecard {
 	now := r.deps.Now().UTC()
-	s := Scorecard{At: now}
+	held, err := r.coverage(ctx, now)
+	s := Scorecard{At: now, Coverage: held}
+	if err != nil {
+		s.CoverageError = err.Error()
+	}
 	for _, c := range r.deps.Checks {
-		s.Rows = append(s.Rows, r.look(ctx, c, now))
+		s.Rows = append(s.Rows, r.look(ctx, c, now, held, err))
 	}
 	return s
 }

@@ -62,14 +62,20 @@ func (h *history) recorded() int {
 	return len(h.runs)
 }
 
+// coverage is the share of network n's events that is held; below zero nobody
+// knows.
 type coverage float64
 
-func (c coverage) Coverage(context.Context, time.Time) (float64, error) {
+func (c coverage) Coverage(context.Context, time.Time) (Held, error) {
 	if c < 0 {
-		return 0, errors.New("not measured")
+		return Held{}, errors.New("not measured")
 	}
-	return float64(c), nil
+	return Held{Networks: []NetworkCoverage{{Network: "n", Expected: 1000, Held: uint64(1000 * c)}, {Network: "other", Expected: 9, Held: 1}}}, nil
 }
+
+type held Held
+
+func (h held) Coverage(context.Context, time.Time) (Held, error) { return Held(h), nil }
 
 func one(s Status) fakeCheck {
 	return fakeCheck{"one", func(time.Time) ([]Result, error) {
@@ -177,6 +183,10 @@ func TestScorecardIsNeverCleanOverWhatItCannotSee(t *testing.T) {
 		"partial data":           {one(Pass), coverage(0.5), Unknown, "only 50.0 %"},
 		"coverage not known":     {one(Pass), coverage(-1), Unknown, "not measured"},
 		"partial data and a bad": {one(Fail), coverage(0.5), Fail, "only 50.0 %"},
+		"nearly all":             {one(Pass), coverage(0.9999), Unknown, "only 99.9 % of the data is there (999 of 1000 events)"},
+		"a silent host":          {one(Pass), held{Networks: []NetworkCoverage{{Network: "n", Expected: 5, Held: 5, Silent: []string{"api-1"}}}}, Unknown, "silent: api-1"},
+		"offsets lost":           {one(Pass), held{Lost: []string{"auth.events/0 5-11 lost"}}, Unknown, "not stored: auth.events/0 5-11 lost"},
+		"nobody numbers":         {one(Pass), held{}, Pass, "1 pass"},
 		"nothing to judge":       {none, coverage(1), Unknown, "nothing is known"},
 		"cannot be judged":       {broken, coverage(1), Unknown, "no route"},
 	} {
@@ -204,11 +214,13 @@ func TestWriteScorecard(t *testing.T) {
 	t.Parallel()
 	card := Scorecard{At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Rows: []Row{{Check: "one", Title: "Age", Target: "< 2", Status: Fail, Detail: "1 fail",
 		Results: []Result{{Subject: finding.Subject{Network: "n\x1b[2J", Field: "key_id", Value: "k"}, Status: Fail, Value: "3", Summary: "Too many."}}}}}
+	card.Coverage = Held{Networks: []NetworkCoverage{{Network: "n\x1b", Expected: 4, Held: 3, Silent: []string{"a", "b", "c", "d", "e", "f"}}}, Lost: []string{"t/0 5-11 lost"}}
 	var text, js strings.Builder
 	if err := errors.Join(card.WriteText(&text), card.WriteJSON(&js)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Posture at 2026-01-02 03:04 UTC", "fail    Age", "key_id k of network n\\x1b[2J", "3: Too many."} {
+	for _, want := range []string{"Posture at 2026-01-02 03:04 UTC", "fail    Age", "key_id k of network n\\x1b[2J", "3: Too many.",
+		"Coverage of the last 24 hours", `network n\x1b: only 75.0 % of the data is there (3 of 4 events), silent: a, b, c, d, e and 1 more`, "not stored: t/0 5-11 lost"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, text.String())
 		}

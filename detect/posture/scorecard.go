@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,6 +17,10 @@ import (
 type Scorecard struct {
 	At   time.Time `json:"at"`
 	Rows []Row     `json:"rows"`
+	// Coverage is what is held of the last CoverageSpan; CoverageError says why that
+	// is not known.
+	Coverage      Held   `json:"coverage,omitzero"`
+	CoverageError string `json:"coverage_error,omitempty"`
 }
 
 // Row is one check of a scorecard.
@@ -33,7 +38,7 @@ var order = []Status{Pass, Unknown, Warn, Fail}
 
 // sum sets status and detail from the results: the worst counts, and a pass over
 // data that is not all there is unknown.
-func (row *Row) sum(coverage float64, err error) {
+func (row *Row) sum(held Held, err error) {
 	if len(row.Results) == 0 {
 		row.Status, row.Detail = Unknown, "nothing is known to judge"
 		return
@@ -52,14 +57,18 @@ func (row *Row) sum(coverage float64, err error) {
 		}
 	}
 	row.Detail = row.Detail[:len(row.Detail)-2]
-	switch {
-	case err != nil:
-		row.Detail += "; coverage of the data is not known: " + err.Error()
-	case coverage < 1:
-		row.Detail += fmt.Sprintf("; only %.1f %% of the data is there", 100*coverage)
-	default:
+	var networks []string
+	for _, r := range row.Results {
+		networks = append(networks, r.Subject.Network)
+	}
+	missing := held.missing(networks)
+	if err != nil {
+		missing = []string{"coverage of the data is not known: " + err.Error()}
+	}
+	if len(missing) == 0 {
 		return
 	}
+	row.Detail += "; " + strings.Join(missing, "; ")
 	if row.Status == Pass {
 		row.Status = Unknown
 	}
@@ -92,7 +101,30 @@ func (s Scorecard) WriteText(w io.Writer) error {
 			}
 		}
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return s.writeCoverage(w)
+}
+
+// writeCoverage prints what is held of the data that was judged.
+func (s Scorecard) writeCoverage(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nCoverage of the last %.0f hours\n\n", CoverageSpan.Hours())
+	switch {
+	case s.CoverageError != "":
+		fmt.Fprintf(&b, "not known: %s\n", plain(s.CoverageError))
+	case len(s.Coverage.Networks) == 0:
+		b.WriteString("not measured: no host numbers its events\n")
+	}
+	for _, n := range s.Coverage.Networks {
+		fmt.Fprintf(&b, "network %s: %s\n", plain(n.Network), plain(n.String()))
+	}
+	for _, l := range s.Coverage.Lost {
+		fmt.Fprintf(&b, "not stored: %s\n", plain(l))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // subject names what a result is about.

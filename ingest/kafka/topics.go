@@ -58,6 +58,12 @@ func (c *Client) CheckTopics(ctx context.Context, topics []string) ([]TopicInfo,
 	return out, c.settings(ctx, out)
 }
 
+// TopicIDs are the ids of the topics that exist; kafkawire.ErrNoTopicIDs when the
+// brokers are too old to have any.
+func (c *Client) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+	return c.wire.TopicIDs(ctx, topics)
+}
+
 // topics asks for existence, partitions and rights.
 func (c *Client) topics(ctx context.Context, topics []string) ([]TopicInfo, error) {
 	res, err := c.wire.Describe(ctx, topics)

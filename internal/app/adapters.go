@@ -258,3 +258,16 @@ func (r registry) Certificates(ctx context.Context) ([]posture.Certificate, erro
 	}
 	return out, nil
 }
+
+// held tells posture what the store holds of what was sent.
+type held struct{ client *store.Client }
+
+// Coverage implements posture.Coverage.
+func (h held) Coverage(ctx context.Context, now time.Time) (posture.Held, error) {
+	networks, lost, err := h.client.Coverage(ctx, now.Add(-posture.CoverageSpan))
+	out := posture.Held{Lost: lost}
+	for _, n := range networks {
+		out.Networks = append(out.Networks, posture.NetworkCoverage{Network: n.Network, Expected: n.Expected, Held: n.Held, Silent: n.Silent})
+	}
+	return out, err
+}

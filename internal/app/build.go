@@ -281,7 +281,7 @@ func (a *App) planInputs(inc incident.Incident) map[string]string {
 func (a *App) buildPosture() (err error) {
 	reg := registry{a.store}
 	a.posture, err = posture.New(a.cfg.Posture, posture.Deps{
-		Checks: check.All(reg), History: history{a},
+		Checks: check.All(reg), History: history{a}, Coverage: held{a.store},
 		Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
 	})
 	return operator("posture", err)

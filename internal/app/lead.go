@@ -1,10 +1,12 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/keysentry/keysentry/alert/journal"
@@ -118,33 +120,54 @@ func (a *App) assignment(ctx context.Context, as kafka.Assignment) (ingest.Assig
 
 // work runs the pipeline until the generation ends or the leadership is lost.
 func (a *App) work(ctx context.Context, s *session, assigned ingest.Assignment) error {
+	topics := &incarnations{a: a}
+	at := func() map[event.Partition]int64 { return positionsOf(s, assigned) }
+	if err := topics.check(ctx, at, func() {}); err != nil {
+		return ignoreEnd(ctx, err)
+	}
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-run.Done():
-				return
-			case <-tick.C:
-				if _, leading := a.journal.Leading(); !leading {
-					a.log.Warn("another member leads; giving the partitions back")
-					cancel()
-					return
-				}
+	var watches sync.WaitGroup
+	watches.Go(func() {
+		repeat(run, time.Second, func() bool {
+			_, leading := a.journal.Leading()
+			if !leading {
+				a.log.Warn("another member leads; giving the partitions back")
+				cancel()
 			}
-		}
-	}()
+			return leading
+		})
+	})
+	var anew error
+	watches.Go(func() {
+		repeat(run, topicsEvery, func() bool {
+			anew = topics.check(ctx, at, cancel)
+			return anew == nil
+		})
+	})
 	err := s.pipeline.Run(run, assigned)
 	cancel()
-	<-stopped
+	watches.Wait()
 	if _, leading := a.journal.Leading(); !leading {
 		a.stepDown()
 	}
-	return ignoreEnd(ctx, err)
+	return ignoreEnd(ctx, cmp.Or(anew, err))
+}
+
+// repeat calls look every so often, until it says false or ctx ends.
+func repeat(ctx context.Context, every time.Duration, look func() bool) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if !look() {
+				return
+			}
+		}
+	}
 }
 
 // ignoreEnd drops the error of a generation that is over anyway.

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -38,6 +39,7 @@ type Client struct {
 	kafka     *kafkago.Client
 	ids       correlation
 	conns     connections
+	topicIDs  atomic.Bool // the brokers know them
 
 	mu        sync.Mutex
 	refreshed time.Time
