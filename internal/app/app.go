@@ -48,6 +48,8 @@ type Options struct {
 	Logger  *slog.Logger
 	Metrics *metrics.Registry
 	Now     func() time.Time // nil: time.Now
+	// DieAt is for rehearsals; zero in earnest.
+	DieAt DieAt
 }
 
 // App is one daemon.
@@ -75,6 +77,7 @@ type App struct {
 	slack    *slack.Slack        // nil when Slack is not configured
 	events   *httpingest.Handler // nil when nobody may post events
 	memory   *journalMemory
+	doom     *doom
 
 	targets map[string]playbook.Target
 	keys    map[string]secret.Value // fingerprint keys by network
@@ -140,6 +143,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	a := &App{cfg: cfg, opts: opts, redactor: redact.New(), memory: newMemory(), strays: make(chan kafkajournal.Stray, 16)}
 	// What the library code of others logs passes the same filter as events do.
 	a.log = slog.New(a.redactor.Handler(opts.Logger.Handler())).With("instance", cfg.Instance)
+	a.doom = newDoom(opts.DieAt, a.log)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, operator("data_dir", err)
 	}
