@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/keysentry/keysentry/internal/config"
 )
 
 // Result is one fault's outcome.
@@ -65,8 +67,8 @@ type OutageFigures struct {
 	AlertP99MSBefore float64 `json:"alert_p99_ms_before"`
 	AlertP50MS       float64 `json:"alert_p50_ms"`
 	AlertP99MS       float64 `json:"alert_p99_ms"`
-	// PeakRSSMBBefore is the peak when ClickHouse went, PeakRSSMBDuring when it
-	// came back, and MemoryBarMB what that may be.
+	// PeakRSSMBBefore is the peak when ClickHouse went, PeakRSSMBDuring when storage
+	// had caught up, and MemoryBarMB what that may be.
 	PeakRSSMBBefore float64 `json:"peak_rss_mb_before"`
 	PeakRSSMBDuring float64 `json:"peak_rss_mb_during"`
 	MemoryBarMB     float64 `json:"memory_bar_mb"`
@@ -76,11 +78,11 @@ type OutageFigures struct {
 const (
 	catchUpBar = 5.0
 	toldBar    = 10 * time.Second
-	// A daemon may grow by half during an outage, and by what its queues to the
-	// writer hold in any case (store.insert.queue_bytes and one batch being read
-	// and four waiting for each partition).
-	memoryFactor = 1.5
-	memoryMB     = 128
+	// queueFactor times store.insert.queue_bytes is by how much a daemon may grow
+	// during an outage, however long it is: the queue fills, the blocks that are
+	// sent afterwards and the room of columns that grow take as much again, and
+	// Go's collector lets the memory grow to twice what is in use.
+	queueFactor = 4
 	// Latency is unchanged when the median grows by less than half, or by less
 	// than a small machine's noise.
 	latencyFactor = 1.5
@@ -89,7 +91,9 @@ const (
 	latencyP99MS = 1000
 )
 
-func memoryBar(before float64) float64 { return max(memoryFactor*before, before+memoryMB) }
+func memoryBar(before float64) float64 {
+	return before + queueFactor*float64(config.Default().Store.Insert.QueueBytes)/(1<<20)
+}
 
 func latencyBar(before float64) float64 { return max(latencyFactor*before, before+latencyMS) }
 

@@ -80,8 +80,8 @@ func try(ctx context.Context, o Options, f fault) (r Result, err error) {
 }
 
 // newTrial starts the servers. Whoever has it closes it.
-func newTrial(ctx context.Context, o Options, n needs) (t *trial, err error) {
-	t = &trial{opt: o, rng: rand.New(rand.NewPCG(o.Seed, 0x746f7274757265)), deleted: map[int32]int64{}}
+func newTrial(ctx context.Context, o Options, n needs) (_ *trial, err error) {
+	t := &trial{opt: o, rng: rand.New(rand.NewPCG(o.Seed, 0x746f7274757265)), deleted: map[int32]int64{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.close())

@@ -160,9 +160,9 @@ func (t *trial) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		behind, err := t.behind(ctx)
+		behind, err := t.behind(ctx) // fails while there is no group yet
 		if err != nil {
-			return err
+			behind = -1
 		}
 		if n != lastRows || behind != lastBehind {
 			lastRows, lastBehind, since = n, behind, time.Now()
@@ -171,6 +171,9 @@ func (t *trial) settle(ctx context.Context) error {
 			break // late copies would have come by now
 		}
 		if time.Since(since) > patience {
+			if err != nil {
+				return err
+			}
 			t.say("%d rows are stored, %d records are not committed, and nothing new for %v", n, behind, patience)
 			break
 		}
