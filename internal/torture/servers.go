@@ -17,7 +17,18 @@ func strikeBroker(ctx context.Context, t *trial) (float64, error) {
 	if err := stage.Pause(ctx, time.Second); err != nil {
 		return 0, err
 	}
-	return t.comeBack(ctx, func() error { return t.stage.StartBroker(ctx) })
+	if err := t.insertsOver(ctx); err != nil {
+		return 0, err
+	}
+	base, err := t.rows(ctx)
+	if err != nil {
+		return 0, err
+	}
+	t.feed()
+	if err := t.stage.StartBroker(ctx); err != nil {
+		return 0, err
+	}
+	return t.firstInsert(ctx, time.Now(), base) // its own start is not the daemon's
 }
 
 // outage is how long ClickHouse is away in clickhouse-down: longer than the
