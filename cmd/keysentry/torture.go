@@ -40,6 +40,9 @@ Faults:
 	broker := choiceFlag(f, "broker", "embedded broker, or Apache Kafka, which needs Java and Maven", "kfake", "kafka")
 	c.RunE = action(func(ctx context.Context) error {
 		o.Progress, o.Broker = std.err, *broker
+		if err := torture.Check(o); err != nil {
+			return usage(err)
+		}
 		enc := json.NewEncoder(std.out)
 		ok := true
 		err := torture.Run(ctx, o, func(r torture.Result) error {

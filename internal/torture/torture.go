@@ -47,30 +47,48 @@ func Describe() [][2]string {
 	return out
 }
 
+// Check says what is wrong with o, before anything is started.
+func Check(o Options) error {
+	_, err := choose(o)
+	return err
+}
+
+// chosen is a fault with its options.
+type chosen struct {
+	fault
+	opt Options
+}
+
+func choose(o Options) ([]chosen, error) {
+	var out []chosen
+	for _, f := range faults() {
+		if o.Fault != f.name && o.Fault != "all" {
+			continue
+		}
+		own, err := f.options(o)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, chosen{f, own})
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("there is no fault %q", o.Fault)
+	}
+	return out, nil
+}
+
 // Run breaks the daemon and gives each fault's result to emit. A broken promise
 // is a result that is not OK; an error means that there is no result.
 func Run(ctx context.Context, o Options, emit func(Result) error) error {
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	var chosen []fault
-	for _, f := range faults() {
-		if o.Fault == f.name || o.Fault == "all" {
-			if _, err := f.options(o); err != nil { // before the first is run
-				return err
-			}
-			chosen = append(chosen, f)
-		}
+	all, err := choose(o)
+	if err != nil {
+		return err
 	}
-	if len(chosen) == 0 {
-		return fmt.Errorf("there is no fault %q", o.Fault)
-	}
-	for _, f := range chosen {
-		own, err := f.options(o)
-		if err != nil {
-			return err
-		}
-		r, err := try(ctx, own, f)
+	for _, f := range all {
+		r, err := try(ctx, f.opt, f.fault)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}

@@ -88,7 +88,7 @@ func TestRunRefuses(t *testing.T) {
 		"rounds below zero": {Options{Fault: "kill", Broker: "kfake", Rounds: -1, Events: 1000}, "negative"},
 		"too few events":    {Options{Fault: "kill", Broker: "kfake", Rounds: 20, Events: 1000}, "20 rounds want 2100, got 1000"},
 		"too few for some":  {Options{Fault: "all", Broker: "kfake", Events: 2200}, "standbys"},
-		"no load":           {Options{Fault: "clickhouse-outage", Broker: "kfake", Rate: 0.5}, "clickhouse-outage"},
+		"no load":           {Options{Fault: "clickhouse-outage", Broker: "kfake", Rate: 0.1}, "clickhouse-outage"},
 		"an unknown broker": {Options{Fault: "kill", Broker: "rabbit", Rounds: 1, Events: 1000}, `"rabbit"`},
 	}
 	for name, tt := range tests {
