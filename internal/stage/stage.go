@@ -127,9 +127,6 @@ func (s *Stage) StartClickHouse(ctx context.Context) (err error) {
 // KillClickHouse ends the server as kill -9 does.
 func (s *Stage) KillClickHouse() { s.clickhouse.Kill() }
 
-// ClickHouseHTTP is the host:port of its HTTP interface, without a proxy.
-func (s *Stage) ClickHouseHTTP() string { return s.clickhouse.HTTPAddr() }
-
 // ClickHousePid is the server's process id.
 func (s *Stage) ClickHousePid() int { return s.clickhouse.Pid() }
 
