@@ -11,8 +11,10 @@ TESTFLAGS ?=
 BROKER   ?= kfake
 EVENTS   ?=
 FAULT    ?= kill
-ROUNDS   ?= 20
+ROUNDS   ?=
 SEED     ?= 1
+OUTAGE   ?=
+RATE     ?=
 FUZZTIME ?= 30s
 PEER     ?= rsigma
 CORPUS   ?= $(or $(KEYSENTRY_SIGMA_CORPUS),$(or $(KEYSENTRY_SHARED),../shared)/data/sigma)
@@ -81,8 +83,9 @@ bench-decode: ## one table of JSON decoders over a canonical event: ours, encodi
 	GOEXPERIMENT=jsonv2 go test ./event -run '^$$' -bench 'BenchmarkDecode/(keysentry|encoding)' -benchmem
 
 .PHONY: torture
-torture: build ## break it and count (FAULT=kill ROUNDS=20 EVENTS=200000 SEED=1 BROKER=kfake|kafka)
-	$(BIN) torture --fault $(FAULT) --rounds $(ROUNDS) --seed $(SEED) --broker $(BROKER) $(if $(EVENTS),--events $(EVENTS))
+torture: build ## break it and count (FAULT=kill|...|all ROUNDS=N EVENTS=N SEED=1 BROKER=kfake|kafka; OUTAGE=10m RATE=5000)
+	$(BIN) torture --fault $(FAULT) --seed $(SEED) --broker $(BROKER) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
+	  $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: cover
 cover: deps ## test coverage by function, in coverage.out

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,12 +29,24 @@ configuration, a topic's settings or the Slack token has to be changed first.`,
 		Args: noArgs,
 	}
 	path := configFlag(c)
+	// For rehearsals: docs/explanation/torture.md.
+	dieAt := c.Flags().String("die-at", "", "for torture: end at the `POINT:N`th passing of a point, as kill -9 does")
+	_ = c.Flags().MarkHidden("die-at")
 	c.RunE = action(func(ctx context.Context) error {
+		opts := app.Options{Version: version, Out: std.out}
+		if *dieAt != "" {
+			at, err := app.ParseDieAt(*dieAt)
+			if err != nil {
+				return usage(fmt.Errorf("--die-at: %w", err))
+			}
+			opts.DieAt = at
+		}
 		cfg, err := loadConfig(*path)
 		if err != nil {
 			return err
 		}
-		a, err := app.New(cfg, app.Options{Version: version, Out: std.out, Logger: newLogger(cfg.Log, std.err)})
+		opts.Logger = newLogger(cfg.Log, std.err)
+		a, err := app.New(cfg, opts)
 		if err != nil {
 			return exitOf(err)
 		}

@@ -48,6 +48,8 @@ type Options struct {
 	Logger  *slog.Logger
 	Metrics *metrics.Registry
 	Now     func() time.Time // nil: time.Now
+	// DieAt is for rehearsals; zero in earnest.
+	DieAt DieAt
 }
 
 // App is one daemon.
@@ -79,6 +81,7 @@ type App struct {
 	events     *httpingest.Handler // nil when nobody may post events
 	memory     *journalMemory
 	watch      *watch
+	doom       *doom
 
 	targets map[string]playbook.Target
 	keys    map[string]secret.Value // fingerprint keys by network
@@ -145,6 +148,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	a.watch = newWatch(a)
 	// What the library code of others logs passes the same filter as events do.
 	a.log = slog.New(a.redactor.Handler(opts.Logger.Handler())).With("instance", cfg.Instance)
+	a.doom = newDoom(opts.DieAt, a.log)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, operator("data_dir", err)
 	}

@@ -69,6 +69,7 @@ func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
 		<-ctx.Done()
 		return nil
 	}
+	a.doom.pass(DieInRebalance)
 	s, resumed, err := a.lead(ctx, as)
 	switch {
 	case ctx.Err() != nil:
@@ -80,6 +81,9 @@ func (a *App) serve(ctx context.Context, as kafka.Assignment) error {
 		return pause(ctx, time.Second)
 	case err != nil:
 		return err
+	}
+	if !resumed {
+		a.doom.pass(DieInTakeOver)
 	}
 	assigned, err := a.assignment(ctx, as)
 	if err != nil {
@@ -259,7 +263,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 		return nil, err
 	}
 	s.pipeline, err = ingest.New(a.cfg.Ingest.Config, ingest.Deps{
-		Source: a.kafka, Writer: &quarantining{EventWriter: a.writer, produce: a.produceRejects, log: a.log}, Detector: s.engine, Sink: a.manager,
+		Source: a.kafka, Writer: &quarantining{EventWriter: &doomed{a.writer, a.doom}, produce: a.produceRejects, log: a.log}, Detector: s.engine, Sink: a.manager,
 		Decoder: decoder, Verdicts: kafka.NewVerdicts(a.kafka), VerdictKey: a.verdictKey, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {

@@ -48,6 +48,8 @@ var homes = map[string][]string{
 	"github.com/twmb/franz-go":            {"internal/devstack"},
 	"github.com/ebitengine/purego":        {"internal/devstack"},
 	"filippo.io/age":                      {"alert/playbook/action/encfile"},
+	"github.com/Shopify/toxiproxy":        {"internal/stage"},
+	"github.com/rs/zerolog":               {"internal/stage"}, // toxiproxy's logger
 	"golang.org/x/sync":                   {"*"},
 	"golang.org/x/time":                   {"ingest/http"},
 }

@@ -96,7 +96,16 @@ func (a *appendTimes) forget() {
 // stampListener puts the filter on each connection.
 type stampListener struct {
 	net.Listener
-	times *appendTimes
+	times      *appendTimes
+	advertised net.Addr // nil: where it listens
+}
+
+// Addr is what kfake tells its clients.
+func (l *stampListener) Addr() net.Addr {
+	if l.advertised != nil {
+		return l.advertised
+	}
+	return l.Listener.Addr()
 }
 
 // Accept waits for a connection.

@@ -23,6 +23,9 @@ type ApacheOptions struct {
 	Topics   []Topic   // created unless they exist
 	Log      io.Writer // what the broker writes; nil: kept only for errors
 	Progress io.Writer // what a download says; nil: standard error
+	// Advertise is the host:port that clients of the plain listener are told to
+	// come to; empty: its own. A proxy that leads to it must listen there.
+	Advertise string
 	// Listeners are open beside the plain one.
 	Listeners []Listener
 	// Properties are added to server.properties, over ours.

@@ -105,7 +105,11 @@ func (k *ApacheKafka) writeProperties(o ApacheOptions) (string, error) {
 		maps.Copy(props, l.properties("listener.name."+strings.ToLower(name)+"."))
 	}
 	props["listeners"] = strings.Join(listeners, ",")
-	props["advertised.listeners"] = strings.Join(slices.Delete(slices.Clone(listeners), 1, 2), ",") // not the controller's
+	advertised := slices.Delete(slices.Clone(listeners), 1, 2) // not the controller's
+	if o.Advertise != "" {
+		advertised[0] = "PLAINTEXT://" + o.Advertise
+	}
+	props["advertised.listeners"] = strings.Join(advertised, ",")
 	props["listener.security.protocol.map"] = strings.Join(protocols, ",")
 	maps.Copy(props, o.Properties)
 

@@ -37,10 +37,13 @@ const (
 // FakeOptions says how to start a fake Kafka. The zero value is a broker on a
 // free port that keeps everything in memory.
 type FakeOptions struct {
-	Dir    string    // the data folder; empty: memory
-	Port   int       // 0: a free port
-	Topics []Topic   // created unless they exist
-	Log    io.Writer // the broker's warnings; nil: nowhere
+	Dir    string  // the data folder; empty: memory
+	Port   int     // 0: a free port
+	Topics []Topic // created unless they exist
+	// Advertise is the host:port that the broker tells clients to come to; empty:
+	// its own. A proxy that leads to it must listen there.
+	Advertise string
+	Log       io.Writer // the broker's warnings; nil: nowhere
 	// Now is the broker's clock for LogAppendTime; nil: time.Now.
 	Now func() time.Time
 }
@@ -96,6 +99,14 @@ func (f *FakeKafka) listen(o FakeOptions) error {
 			return fmt.Errorf("start the fake Kafka: %w", err)
 		}
 	}
+	var advertised net.Addr
+	if o.Advertise != "" {
+		addr, err := net.ResolveTCPAddr("tcp", o.Advertise)
+		if err != nil {
+			return fmt.Errorf("start the fake Kafka: advertise: %w", err)
+		}
+		advertised = addr
+	}
 	for try := 1; ; try++ {
 		ports, err := choosePorts(o.Port)
 		if err != nil {
@@ -108,7 +119,7 @@ func (f *FakeKafka) listen(o FakeOptions) error {
 				if err != nil {
 					return nil, err
 				}
-				return &stampListener{Listener: ln, times: f.times}, nil
+				return &stampListener{Listener: ln, times: f.times, advertised: advertised}, nil
 			}),
 		}
 		if o.Dir != "" {

@@ -46,6 +46,16 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
+// FreeAddr is a host:port on loopback that nobody listens on at this moment, and
+// that no outgoing connection is given.
+func FreeAddr() (string, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return "", err
+	}
+	return hostPort(ports[0]), nil
+}
+
 // choosePorts keeps the ports that are given (not zero) and finds the others.
 func choosePorts(given ...int) ([]int, error) {
 	free, err := freePorts(len(given))

@@ -88,3 +88,38 @@ func hasLeaders(ctx context.Context, cl *kgo.Client, topic string) (bool, error)
 	}
 	return len(resp.Topics) > 0, nil
 }
+
+// DeleteRecords removes the records of a topic below an offset for each of the
+// given partitions, as retention does.
+func DeleteRecords(ctx context.Context, addr, topic string, below map[int32]int64) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return fmt.Errorf("delete records of %s: %w", topic, err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.TimeoutMillis = 15_000
+	rt := kmsg.NewDeleteRecordsRequestTopic()
+	rt.Topic = topic
+	for p, offset := range below {
+		rp := kmsg.NewDeleteRecordsRequestTopicPartition()
+		rp.Partition, rp.Offset = p, offset
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, rt)
+	for _, shard := range cl.RequestSharded(ctx, req) {
+		if shard.Err != nil {
+			return fmt.Errorf("delete records of %s: %w", topic, shard.Err)
+		}
+		for _, t := range shard.Resp.(*kmsg.DeleteRecordsResponse).Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("delete records of %s/%d: %w", topic, p.Partition, err)
+				}
+			}
+		}
+	}
+	return nil
+}

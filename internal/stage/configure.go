@@ -25,6 +25,12 @@ func (s *Stage) Configure(name string, change func(*config.Config)) (*config.Con
 	cfg.Journal.Key = key
 	cfg.Kafka.Brokers = []string{s.Broker()}
 	cfg.Store.Addrs = []string{s.clickhouse.Addr()}
+	if s.clickhouseProxy != nil {
+		cfg.Store.Addrs = []string{s.clickhouseProxy.Addr()}
+	}
+	if s.brokerProxy != nil {
+		cfg.Kafka.Brokers = []string{s.brokerProxy.Addr()}
+	}
 	if cfg.HTTP.Listen, err = freeAddr(); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 type Daemon struct {
 	cmd    *exec.Cmd
 	client *console.Client
+	base   string // of its HTTP port
 	logs   string
 	done   chan struct{}
 	err    error // how it ended; read after done
@@ -28,18 +29,19 @@ type Daemon struct {
 	peak float64
 }
 
-// StartDaemon starts the daemon of a configuration that Configure made. What it
-// says is appended to INSTANCE.log and INSTANCE.out in the stage's folder.
-func (s *Stage) StartDaemon(cfg *config.Config) (*Daemon, error) {
+// StartDaemon starts the daemon of a configuration that Configure made, with
+// further arguments of "run". What it says is appended to INSTANCE.log and
+// INSTANCE.out in the stage's folder.
+func (s *Stage) StartDaemon(cfg *config.Config, args ...string) (*Daemon, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find our own program: %w", err)
 	}
-	d := &Daemon{done: make(chan struct{}), logs: filepath.Join(s.Dir, cfg.Instance+".log")}
-	if d.client, err = console.NewClient("http://"+cfg.HTTP.Listen, secret.Value{}, ""); err != nil {
+	d := &Daemon{done: make(chan struct{}), base: "http://" + cfg.HTTP.Listen, logs: filepath.Join(s.Dir, cfg.Instance+".log")}
+	if d.client, err = console.NewClient(d.base, secret.Value{}, ""); err != nil {
 		return nil, err
 	}
-	d.cmd = exec.Command(self, "run", "--config", s.configFile(cfg))
+	d.cmd = exec.Command(self, append([]string{"run", "--config", s.configFile(cfg)}, args...)...)
 	d.cmd.SysProcAttr = dieWithUs()
 	errs, err := os.OpenFile(d.logs, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -129,6 +131,31 @@ func (d *Daemon) Kill() {
 	d.look()
 	_ = d.cmd.Process.Kill()
 	<-d.done
+}
+
+// Pause stops the daemon in its tracks, as SIGSTOP does, until Resume.
+func (d *Daemon) Pause() error { return d.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused daemon go on.
+func (d *Daemon) Resume() error { return d.signal(syscall.SIGCONT) }
+
+func (d *Daemon) signal(sig syscall.Signal) error {
+	if err := d.cmd.Process.Signal(sig); err != nil {
+		return fmt.Errorf("send the daemon signal %v: %w", sig, err)
+	}
+	return nil
+}
+
+// Killed reports whether the daemon was ended by SIGKILL. It is false while it
+// runs.
+func (d *Daemon) Killed() bool {
+	select {
+	case <-d.done:
+	default:
+		return false
+	}
+	st, ok := d.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && st.Signaled() && st.Signal() == syscall.SIGKILL
 }
 
 // Stop asks the daemon to stop and returns how long it took. An exit code other

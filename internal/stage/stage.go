@@ -35,6 +35,10 @@ type Options struct {
 	Broker   string // Fake or Apache
 	Topics   []devstack.Topic
 	Progress io.Writer
+	// ProxyClickHouse and ProxyBroker put a proxy before the server. Of ClickHouse
+	// only the daemons go through it; of Kafka everybody does, because the broker
+	// itself names the proxy to its clients.
+	ProxyClickHouse, ProxyBroker bool
 }
 
 // Stage is the servers and their data. It is safe for concurrent use, but a
@@ -47,6 +51,8 @@ type Stage struct {
 	fake       *devstack.FakeKafka
 	apache     *devstack.ApacheKafka
 	kafkaPort  int
+
+	clickhouseProxy, brokerProxy *Proxy // nil: none
 
 	mu      sync.Mutex
 	daemons []*Daemon
@@ -69,8 +75,40 @@ func New(ctx context.Context, o Options) (_ *Stage, err error) {
 	if err := s.StartClickHouse(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.startProxies(); err != nil {
+		return nil, err
+	}
 	return s, s.StartBroker(ctx)
 }
+
+// startProxies comes after ClickHouse and before the broker, which has to know
+// the proxy's address; so its own is settled here.
+func (s *Stage) startProxies() (err error) {
+	if s.opts.ProxyClickHouse {
+		if s.clickhouseProxy, err = startProxy("clickhouse", s.clickhouse.Addr()); err != nil {
+			return err
+		}
+	}
+	if !s.opts.ProxyBroker {
+		return nil
+	}
+	addr, err := devstack.FreeAddr()
+	if err != nil {
+		return err
+	}
+	if s.kafkaPort, err = portOf(addr); err != nil {
+		return err
+	}
+	s.brokerProxy, err = startProxy("kafka", addr)
+	return err
+}
+
+// ClickHouseProxy stands between the daemons and ClickHouse; nil without
+// Options.ProxyClickHouse.
+func (s *Stage) ClickHouseProxy() *Proxy { return s.clickhouseProxy }
+
+// BrokerProxy stands before Kafka; nil without Options.ProxyBroker.
+func (s *Stage) BrokerProxy() *Proxy { return s.brokerProxy }
 
 // StartClickHouse starts the server, again on the same ports and data.
 func (s *Stage) StartClickHouse(ctx context.Context) (err error) {
@@ -97,21 +135,30 @@ func (s *Stage) ClickHouseHTTP() string { return s.clickhouse.HTTPAddr() }
 
 // StartBroker starts Kafka, again on the same port and data.
 func (s *Stage) StartBroker(ctx context.Context) (err error) {
-	dir := filepath.Join(s.Dir, "kafka")
+	dir, advertise := filepath.Join(s.Dir, "kafka"), ""
+	if s.brokerProxy != nil {
+		advertise = s.brokerProxy.Addr()
+	}
 	if s.opts.Broker == Fake {
-		s.fake, err = devstack.StartFakeKafka(ctx, devstack.FakeOptions{Dir: dir, Port: s.kafkaPort, Topics: s.opts.Topics})
+		s.fake, err = devstack.StartFakeKafka(ctx, devstack.FakeOptions{Dir: dir, Port: s.kafkaPort, Topics: s.opts.Topics, Advertise: advertise})
 		if err != nil {
 			return fmt.Errorf("start Kafka: %w", err)
 		}
 		s.kafkaPort = s.fake.Port()
 		return nil
 	}
-	s.apache, err = devstack.StartApacheKafka(ctx, devstack.ApacheOptions{Dir: dir, Port: s.kafkaPort, Topics: s.opts.Topics, Progress: s.opts.Progress})
+	s.apache, err = devstack.StartApacheKafka(ctx, devstack.ApacheOptions{Dir: dir, Port: s.kafkaPort, Topics: s.opts.Topics, Advertise: advertise, Progress: s.opts.Progress})
 	if err != nil {
 		return fmt.Errorf("start Kafka: %w", err)
 	}
 	s.kafkaPort = s.apache.Port()
 	return nil
+}
+
+// DeleteRecords removes the records of a topic below an offset for each of the
+// given partitions, as retention does.
+func (s *Stage) DeleteRecords(ctx context.Context, topic string, below map[int32]int64) error {
+	return devstack.DeleteRecords(ctx, s.Broker(), topic, below)
 }
 
 // StopBroker stops Kafka in an orderly way.
@@ -137,6 +184,11 @@ func (s *Stage) Close() error {
 	s.mu.Unlock()
 	for _, d := range daemons {
 		d.Kill()
+	}
+	for _, p := range []*Proxy{s.clickhouseProxy, s.brokerProxy} {
+		if p != nil {
+			p.Cut()
+		}
 	}
 	var errs []error
 	if s.fake != nil {

@@ -79,22 +79,40 @@ func TestDaemonLeadsAndStops(t *testing.T) {
 	if err := d.Running(); err != nil {
 		t.Errorf("running: %v", err)
 	}
+	if err := d.Pause(); err != nil {
+		t.Error(err)
+	}
+	if err := d.Resume(); err != nil {
+		t.Error(err)
+	}
+	if n, err := d.Metric(t.Context(), "go_goroutines"); n <= 0 || err != nil {
+		t.Errorf("a metric of the daemon: %v, %v", n, err)
+	}
 	if _, err := d.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := d.Running(); err == nil {
 		t.Error("it is said to run after it stopped")
 	}
+	if d.Killed() {
+		t.Error("it is said to have been killed")
+	}
 }
 
 func TestDaemonIsKilled(t *testing.T) {
 	t.Parallel()
 	d := start(t, newStage(t), nil)
+	if d.Killed() {
+		t.Error("it is said to have been killed while it runs")
+	}
 	d.Kill()
 	select {
 	case <-d.Done():
 	default:
 		t.Error("it runs after it was killed")
+	}
+	if !d.Killed() {
+		t.Error("it is not said to have been killed")
 	}
 }
 

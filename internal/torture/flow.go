@@ -21,22 +21,40 @@ type flow struct {
 	client *kafka.Client
 
 	mu      sync.Mutex
+	all     int // how many there are to be
 	n       int // produced and acknowledged
 	limit   int // how many may have been produced
 	rate    float64
 	changed chan struct{} // closed and replaced when something changed
+
+	due time.Time // when the next batch is due; run's own
 }
 
 func newFlow(o Options, client *kafka.Client) *flow {
-	return &flow{opt: o, client: client, changed: make(chan struct{})}
+	return &flow{opt: o, client: client, all: o.Events, changed: make(chan struct{})}
 }
 
 // open lets the flow go on to limit events, at rate a second; 0: at once.
 func (f *flow) open(limit int, rate float64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.limit, f.rate = max(f.limit, min(limit, f.opt.Events)), rate
+	f.limit, f.rate = max(f.limit, min(limit, f.all)), rate
 	f.tell()
+}
+
+// finish makes the events that are produced all that there are.
+func (f *flow) finish() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all, f.limit = f.n, f.n
+	f.tell()
+}
+
+// goal is how many events there are to be.
+func (f *flow) goal() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.all
 }
 
 func (f *flow) tell() {
@@ -54,7 +72,7 @@ func (f *flow) sent() int {
 func (f *flow) wait(ctx context.Context) error {
 	for {
 		f.mu.Lock()
-		done, changed := f.n >= f.opt.Events, f.changed
+		done, changed := f.n >= f.all, f.changed
 		f.mu.Unlock()
 		if done {
 			return nil
@@ -139,7 +157,7 @@ func (f *flow) produce(ctx context.Context, batch []kafka.Message) error {
 		}
 		part := batch[:min(room, len(batch))]
 		if rate > 0 {
-			if err := stage.Pause(ctx, time.Duration(float64(len(part))/rate*float64(time.Second))); err != nil {
+			if err := stage.Pause(ctx, time.Until(f.turn(len(part), rate, time.Now()))); err != nil {
 				return err
 			}
 		}
@@ -156,4 +174,17 @@ func (f *flow) produce(ctx context.Context, batch []kafka.Message) error {
 		f.mu.Unlock()
 	}
 	return nil
+}
+
+// maxCatchUp bounds the burst after a pause of the producer.
+const maxCatchUp = 250 * time.Millisecond
+
+// turn is when n more events are due at a rate, so that the time of producing
+// does not slow the flow.
+func (f *flow) turn(n int, rate float64, now time.Time) time.Time {
+	if least := now.Add(-maxCatchUp); f.due.Before(least) {
+		f.due = least
+	}
+	f.due = f.due.Add(time.Duration(float64(n) / rate * float64(time.Second)))
+	return f.due
 }

@@ -1,76 +1,33 @@
-// Package torture breaks the daemon on purpose while events flow, and counts
-// what is stored afterwards.
-//
-// Each trial has a Kafka and a ClickHouse of its own, the real daemon as a child
-// process with the shipped rules, and a flow of simulated events whose times are
-// the present. A fault strikes once per round, at a moment that the seed draws
-// from the two seconds after the round's first insert. The verdict is by
-// counting: every record in the topic must be in ClickHouse exactly once, the
-// committed offsets, which are polled meanwhile, never went back, and the
-// journal holds every finding once.
 package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"math"
+	"time"
 )
 
 // Options say what to break, and how often.
 type Options struct {
-	Version  string
-	Fault    string // one of Faults, or all
-	Broker   string // kfake or kafka
-	Rounds   int
-	Events   int
-	Seed     uint64
+	Version string
+	Fault   string // one of Faults, or all
+	Broker  string // kfake or kafka
+	// Rounds and Events: 0 is the fault's own.
+	Rounds, Events int
+	Seed           uint64
+	// Outage and Rate are of clickhouse-outage: how long ClickHouse is away, and
+	// how many events a second flow meanwhile. 0: the defaults.
+	Outage   time.Duration
+	Rate     float64
 	Progress io.Writer
 }
 
-// Result is one fault's outcome.
-type Result struct {
-	Fault  string `json:"fault"`
-	Rounds int    `json:"rounds"`
-	// Events is how many records the topic holds: what was asked for, and more
-	// when a broker that was stopped made the producer send some again.
-	Events int    `json:"events"`
-	Seed   uint64 `json:"seed"`
-	// Lost is records less distinct events stored or quarantined.
-	Lost int64 `json:"lost"`
-	// Duplicates is what the table with FINAL, or the view, counts too much.
-	Duplicates int64 `json:"duplicates"`
-	// FindingsTwice counts findings that the journal holds again: with the same
-	// id, or of a rule and group whose episode was not closed.
-	FindingsTwice int `json:"findings_twice"`
-	// OffsetWentBack counts the times a committed offset was seen to fall.
-	OffsetWentBack int `json:"offset_went_back"`
-	// PeakRSSMB is the most memory a daemon had resident; 0 where it is not known.
-	PeakRSSMB float64 `json:"peak_rss_mb"`
-	// RecoverySMax is the longest time from the repair (a restart, a server that
-	// is back, a leader that is gone) to the first new row.
-	RecoverySMax float64 `json:"recovery_s_max"`
-	OK           bool    `json:"ok"`
-}
-
-// fault is one way to break something.
-type fault struct {
-	name    string
-	daemons int // that run at the same time
-	// strike breaks it and mends it again, and returns when events are stored
-	// again: how long that took from the repair on.
-	strike func(ctx context.Context, t *trial) (recovery float64, err error)
-}
-
-func faults() []fault {
-	return []fault{
-		{"kill", 1, strikeKill},
-		{"sigterm", 1, strikeTerm},
-		{"broker-restart", 1, strikeBroker},
-		{"clickhouse-down", 1, strikeClickHouse},
-		{"rebalance", 3, strikeLeader},
-	}
-}
+// The defaults of Options.
+const (
+	DefaultOutage = 10 * time.Minute
+	DefaultRate   = 5000
+)
 
 // Faults names what can be broken.
 func Faults() []string {
@@ -81,22 +38,57 @@ func Faults() []string {
 	return out
 }
 
-// Run breaks the daemon and gives each fault's result to emit. A broken promise
-// is a result that is not OK; an error means that there is no result.
-func Run(ctx context.Context, o Options, emit func(Result) error) error {
-	if o.Rounds < 1 || o.Events < 100*(o.Rounds+1) {
-		return fmt.Errorf("give at least one round, and 100 events for each and for the end: got %d rounds and %d events", o.Rounds, o.Events)
+// Describe gives each fault in one line, with its name.
+func Describe() [][2]string {
+	var out [][2]string
+	for _, f := range faults() {
+		out = append(out, [2]string{f.name, f.what})
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	found := false
+	return out
+}
+
+// Check says what is wrong with o, before anything is started.
+func Check(o Options) error {
+	_, err := choose(o)
+	return err
+}
+
+// chosen is a fault with its options.
+type chosen struct {
+	fault
+	opt Options
+}
+
+func choose(o Options) ([]chosen, error) {
+	var out []chosen
 	for _, f := range faults() {
 		if o.Fault != f.name && o.Fault != "all" {
 			continue
 		}
-		found = true
-		r, err := try(ctx, o, f)
+		own, err := f.options(o)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, chosen{f, own})
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("there is no fault %q", o.Fault)
+	}
+	return out, nil
+}
+
+// Run breaks the daemon and gives each fault's result to emit. A broken promise
+// is a result that is not OK; an error means that there is no result.
+func Run(ctx context.Context, o Options, emit func(Result) error) error {
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	all, err := choose(o)
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
+		r, err := try(ctx, f.opt, f.fault)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
@@ -104,17 +96,39 @@ func Run(ctx context.Context, o Options, emit func(Result) error) error {
 			return err
 		}
 	}
-	if !found {
-		return fmt.Errorf("there is no fault %q", o.Fault)
-	}
 	return nil
 }
 
-// judge says whether the promises held.
-func (r *Result) judge() {
-	r.PeakRSSMB = round1(r.PeakRSSMB)
-	r.RecoverySMax = math.Round(r.RecoverySMax*100) / 100
-	r.OK = r.Lost == 0 && r.Duplicates == 0 && r.FindingsTwice == 0 && r.OffsetWentBack == 0
+// options are o with the fault's own values where o has none.
+func (f fault) options(o Options) (Options, error) {
+	if o.Rounds < 0 || o.Events < 0 || o.Rate < 0 || o.Outage < 0 {
+		return o, errors.New("rounds, events, rate and outage must not be negative")
+	}
+	if o.Outage == 0 {
+		o.Outage = DefaultOutage
+	}
+	if o.Rate == 0 {
+		o.Rate = DefaultRate
+	}
+	if o.Rounds == 0 {
+		o.Rounds = f.rounds
+	}
+	if f.events == nil {
+		if o.Events == 0 {
+			o.Events = defaultEvents
+		}
+	} else {
+		o.Events = f.events(o)
+	}
+	if least := leastShare * (o.Rounds + 1); o.Events < least {
+		return o, fmt.Errorf("%s: give %d events for each round and for the end: %d rounds want %d, got %d", f.name, leastShare, o.Rounds, least, o.Events)
+	}
+	return o, nil
 }
 
-func round1(x float64) float64 { return math.Round(x*10) / 10 }
+// defaultEvents is how many events a trial has, and leastShare how many each
+// round must have.
+const (
+	defaultEvents = 200_000
+	leastShare    = 100
+)
