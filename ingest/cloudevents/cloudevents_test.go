@@ -185,3 +185,33 @@ func TestPublishedSamples(t *testing.T) {
 		t.Errorf("Avro in the binary mode: %v, %v", headers, got)
 	}
 }
+
+// TestIsLooksEverywhere: the word is found wherever it stands, and only whole.
+func TestIsLooksEverywhere(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{
+		`{"specversion":"1.0"}`:                                  true,
+		`{"v":"vvvv","vspecv":1,"specversion":"1.0"}`:            true,
+		`{"id":"a","data":{"v":1},"type":"t","specversion":"1"}`: true,
+		`{"id":"v","type":"v","specversio":"1.0"}`:               false,
+		`{"x":{"specversion":"1.0"}}`:                            false,
+		`vvvvvvvvvvvv`:                                           false,
+		`"specv`:                                                 false,
+		``:                                                       false,
+	} {
+		if got := cloudevents.Is([]byte(value), nil); got != want {
+			t.Errorf("%s: %t, want %t", value, got, want)
+		}
+	}
+}
+
+// BenchmarkIs is what it costs to see that a canonical event is no CloudEvent.
+func BenchmarkIs(b *testing.B) {
+	value := []byte(`{"id":"s1-2","type":"auth_token.issued","time":"2026-01-05T00:00:00.001Z","sent_at":"2026-01-05T00:00:00.001Z","network":"demo","region":"eu","service":"chat-backend","host":"api-16","boot":"ae261128e81e18fa","seq":1,"user_id":"user-009839","auth_mode":"secure","key_id":"v1:7189b1c272917ba0dce76d62137d83bf","token_id":"v1:fbf1f304a3d5d115f4db2051299fcc4e","endpoint":"/api/v4/authentication/token","status":200,"source_ip":"10.20.0.15"}`)
+	b.SetBytes(int64(len(value)))
+	for b.Loop() {
+		if cloudevents.Is(value, nil) {
+			b.Fatal("taken for a CloudEvent")
+		}
+	}
+}
