@@ -114,14 +114,15 @@ func (l *stampListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stampConn{Conn: c, times: l.times}, nil
+	return &stampConn{Conn: c, times: l.times, parked: newParked()}, nil
 }
 
 // stampConn is the filter. kfake reads from one goroutine and writes, one
 // whole response at a time, from another.
 type stampConn struct {
 	net.Conn
-	times *appendTimes
+	times  *appendTimes
+	parked *parked
 
 	frame   []byte // the request that is being read
 	pending []byte // the part of it that kfake has not taken yet
@@ -143,10 +144,17 @@ type request struct {
 // maxFrame is Kafka's default bound on a request (socket.request.max.bytes).
 const maxFrame = 100 << 20
 
+// Close ends the connection from kfake's side.
+func (c *stampConn) Close() error {
+	c.parked.close()
+	return c.Conn.Close()
+}
+
 // Read hands out requests, filtered.
 func (c *stampConn) Read(p []byte) (int, error) {
 	if len(c.pending) == 0 {
 		if err := c.readFrame(); err != nil {
+			c.parked.wait()
 			return 0, err
 		}
 	}
@@ -189,6 +197,9 @@ func (c *stampConn) incoming(b []byte) {
 	}
 	if r.key == kmsg.Produce {
 		c.stampProduce(&r, b[8:])
+	}
+	if parks(r.key) {
+		c.parked.add(1)
 	}
 	c.mu.Lock()
 	c.flying = append(c.flying, r)
@@ -283,6 +294,9 @@ func (c *stampConn) Write(p []byte) (int, error) {
 	r, ok := c.answered(int32(binary.BigEndian.Uint32(p[4:])))
 	if !ok {
 		return c.Conn.Write(p)
+	}
+	if parks(r.key) {
+		c.parked.add(-1)
 	}
 	out := p
 	var err error

@@ -2,10 +2,7 @@ package kafkawire
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"math"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -63,50 +60,6 @@ const (
 	metadataVersion       = 8
 	describeGroupsVersion = 3
 )
-
-// ask is a request of one version that writes and reads its own frame, because
-// kafka-go leaves the authorized operations out, and answers metadata from a
-// cache in which a topic that the user must not see is a topic that is not there.
-type ask struct {
-	key           protocol.ApiKey
-	version       int16
-	clientID      string
-	correlationID int32
-	body          []byte
-	decode        func(*cursor)
-}
-
-var _ protocol.RawExchanger = (*ask)(nil)
-
-// ApiKey is part of protocol.Message.
-//
-//nolint:revive // the interface spells it so
-func (m *ask) ApiKey() protocol.ApiKey { return m.key }
-
-// Required makes the connection call RawExchange.
-func (m *ask) Required(map[protocol.ApiKey]int16) bool { return true }
-
-// RawExchange sends the request and reads the response.
-func (m *ask) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
-	b := be16(make([]byte, 4, 64+len(m.body)), int16(m.key))
-	b = be16(b, m.version)
-	b = be32(b, m.correlationID)
-	b = append(beString(b, m.clientID), m.body...)
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	if _, err := rw.Write(b); err != nil {
-		return nil, fmt.Errorf("write request: %w", err)
-	}
-	frame, err := readFrame(rw)
-	if err != nil {
-		return nil, fmt.Errorf("read answer: %w", err)
-	}
-	d := cursor{b: frame}
-	if id := d.i32(); id != m.correlationID {
-		return nil, fmt.Errorf("correlation id %d, want %d", id, m.correlationID)
-	}
-	m.decode(&d)
-	return m, d.err
-}
 
 // groupAsk is an ask that the group's coordinator answers.
 type groupAsk struct {

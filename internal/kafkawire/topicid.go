@@ -30,15 +30,12 @@ func (c *Client) TopicIDs(ctx context.Context, topics []string) (map[string]stri
 	err := c.Retry(ctx, "topic ids", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 		defer cancel()
-		m, err := c.transport.RoundTrip(ctx, c.addr, &topicIDs{clientID: c.cfg.ClientID, correlationID: c.ids.next(), topics: topics})
+		found := map[string]string{}
+		_, err := c.transport.RoundTrip(ctx, c.addr, askTopicIDs(c.cfg.ClientID, c.ids.next(), topics, found))
 		if err != nil {
 			return err
 		}
-		res, ok := m.(*topicIDsResponse)
-		if !ok {
-			return errors.New("the answer does not fit the question")
-		}
-		out = res.ids
+		out = found
 		return nil
 	})
 	return out, err
@@ -64,78 +61,25 @@ func (c *Client) knowsTopicIDs(ctx context.Context) error {
 	return ErrNoTopicIDs
 }
 
-// topicIDs is a Metadata request of version 10 that exchanges its own frame, as
-// fetchMessage does.
-type topicIDs struct {
-	clientID      string
-	correlationID int32
-	topics        []string
-}
-
-type topicIDsResponse struct{ ids map[string]string }
-
-var (
-	_ protocol.Message      = (*topicIDs)(nil)
-	_ protocol.RawExchanger = (*topicIDs)(nil)
-)
-
-// ApiKey is part of protocol.Message.
-//
-//nolint:revive // the interface spells it so
-func (m *topicIDs) ApiKey() protocol.ApiKey { return protocol.Metadata }
-
-// ApiKey makes the response a protocol.Message.
-//
-//nolint:revive // the interface spells it so
-func (r *topicIDsResponse) ApiKey() protocol.ApiKey { return protocol.Metadata }
-
-// Required makes the connection call RawExchange.
-func (m *topicIDs) Required(map[protocol.ApiKey]int16) bool { return true }
-
-// RawExchange sends the request and reads the response.
-func (m *topicIDs) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
-	if _, err := rw.Write(m.encode()); err != nil {
-		return nil, fmt.Errorf("write metadata: %w", err)
-	}
-	frame, err := readFrame(rw)
-	if err != nil {
-		return nil, fmt.Errorf("read metadata: %w", err)
-	}
-	ids, err := m.decode(frame)
-	if err != nil {
-		return nil, fmt.Errorf("decode metadata: %w", err)
-	}
-	return &topicIDsResponse{ids}, nil
-}
-
-// encode is the frame: size, request header version 2, body. The layout is that
-// of https://kafka.apache.org/protocol#The_Messages_Metadata.
-func (m *topicIDs) encode() []byte {
-	b := make([]byte, 4, 64+32*len(m.topics))
-	b = be16(b, int16(protocol.Metadata))
-	b = be16(b, topicIDsVersion)
-	b = be32(b, m.correlationID)
-	b = beString(b, m.clientID)
-	b = append(b, 0) // no tagged fields
-	b = binary.AppendUvarint(b, uint64(len(m.topics))+1)
-	for _, t := range m.topics {
+// askTopicIDs is a Metadata request that puts the ids of the topics that have one
+// into found. Both layouts are those of
+// https://kafka.apache.org/protocol#The_Messages_Metadata.
+func askTopicIDs(clientID string, correlationID int32, topics []string, found map[string]string) *ask {
+	b := binary.AppendUvarint(make([]byte, 0, 32*len(topics)+8), uint64(len(topics))+1)
+	for _, t := range topics {
 		b = append(b, make([]byte, 16)...) // asked for by name
 		b = binary.AppendUvarint(b, uint64(len(t))+1)
 		b = append(b, t...)
 		b = append(b, 0)
 	}
 	b = append(b, 0, 0, 0, 0) // create none, list no operations, no tagged fields
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	return b
+	return &ask{key: protocol.Metadata, version: topicIDsVersion, flexible: true,
+		clientID: clientID, correlationID: correlationID, body: b, decode: func(d *cursor) { decodeTopicIDs(d, found) }}
 }
 
-// decode reads the ids of the topics that have one.
-func (m *topicIDs) decode(frame []byte) (map[string]string, error) {
-	d := &cursor{b: frame}
-	if id := d.i32(); id != m.correlationID {
-		return nil, fmt.Errorf("correlation id %d, want %d", id, m.correlationID)
-	}
-	d.tags()
+// decodeTopicIDs reads the ids of the topics that have one; of a damaged answer,
+// none.
+func decodeTopicIDs(d *cursor, found map[string]string) {
 	d.i32()                  // throttle time
 	for range d.elements() { // brokers
 		d.i32()
@@ -146,7 +90,6 @@ func (m *topicIDs) decode(frame []byte) (map[string]string, error) {
 	}
 	d.compact() // cluster id
 	d.i32()     // controller
-	out := map[string]string{}
 	for range d.elements() {
 		code, name, id := d.i16(), string(d.compact()), d.bytes(16)
 		d.bytes(1) // internal
@@ -160,13 +103,12 @@ func (m *topicIDs) decode(frame []byte) (map[string]string, error) {
 		d.i32() // authorized operations
 		d.tags()
 		if code == 0 && len(id) == 16 && [16]byte(id) != ([16]byte{}) {
-			out[name] = hex.EncodeToString(id)
+			found[name] = hex.EncodeToString(id)
 		}
 	}
 	if d.err != nil {
-		return nil, d.err
+		clear(found)
 	}
-	return out, nil
 }
 
 // uvarint reads an unsigned varint of at most 31 bits.
