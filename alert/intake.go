@@ -24,14 +24,38 @@ type delivery struct {
 	findings   []finding.Finding
 	partition  event.Partition
 	position   int64
+	settled    chan<- bool // told, when there is one, whether the findings are durable
 }
 
 // Deliver takes findings over and blocks while the queue is full. Once they are
 // durable, position becomes the partition's detected position; without findings
 // that costs no record. A zero partition has no position.
 func (m *Manager) Deliver(ctx context.Context, findings []finding.Finding, p event.Partition, position int64) error {
+	return m.enqueue(ctx, delivery{findings: findings, partition: p, position: position})
+}
+
+// Journal delivers findings and waits until they are durable. When the leadership
+// under which they were delivered ends first, they are delivered to the next.
+func (m *Manager) Journal(ctx context.Context, findings []finding.Finding) error {
+	for {
+		settled := make(chan bool, 1)
+		if err := m.enqueue(ctx, delivery{findings: findings, settled: settled}); err != nil {
+			return err
+		}
+		select {
+		case durable := <-settled:
+			if durable {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *Manager) enqueue(ctx context.Context, d delivery) error {
 	m.mu.Lock()
-	d := delivery{m.generation, m.now(), findings, p, position}
+	d.generation, d.at = m.generation, m.now()
 	m.mu.Unlock()
 	select {
 	case m.queue <- d:
@@ -142,7 +166,13 @@ func (in *intake) settle(ctx context.Context, batch []delivery) {
 	for _, d := range batch {
 		findings = append(findings, d.findings...)
 	}
-	if !in.journal(ctx, gen, findings) {
+	durable := in.journal(ctx, gen, findings)
+	for _, d := range batch {
+		if d.settled != nil {
+			d.settled <- durable
+		}
+	}
+	if !durable {
 		in.lost = true
 	}
 	// Behind a delivery that was given up no position is durable.

@@ -116,6 +116,44 @@ func TestDeliveriesWaitForTheLead(t *testing.T) {
 	})
 }
 
+// TestJournalWaitsForTheRecord: through a journal that fails and a change of
+// leadership, until the finding is there, or the caller's time is up.
+func TestJournalWaitsForTheRecord(t *testing.T) {
+	t.Parallel()
+	live(t, true, func(ctx context.Context, r *rig) {
+		setFail := func(err error) {
+			r.journal.mu.Lock()
+			r.journal.fail = err
+			r.journal.mu.Unlock()
+		}
+		gap := []finding.Finding{found(finding.DataGap, finding.Ticket, "topic", "auth.events", 1)}
+		setFail(errDown)
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if err := r.m.Journal(short, gap); err == nil || r.journal.count(journal.KindFinding) != 0 {
+			t.Fatalf("Journal returned %v with %d findings journaled", err, r.journal.count(journal.KindFinding))
+		}
+		done := make(chan error, 1)
+		go func() { done <- r.m.Journal(ctx, gap) }()
+		time.Sleep(time.Minute)
+		r.m.StepDown()
+		setFail(nil)
+		time.Sleep(time.Minute)
+		select {
+		case err := <-done:
+			t.Fatalf("Journal returned %v although nobody leads", err)
+		default:
+		}
+		r.m.Lead(ctx, 0)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if n := r.journal.count(journal.KindFinding); n != 1 {
+			t.Errorf("%d findings are journaled, want 1", n)
+		}
+	})
+}
+
 func TestDeliveriesOfALostLeadAreVoid(t *testing.T) {
 	t.Parallel()
 	live(t, true, func(ctx context.Context, r *rig) {

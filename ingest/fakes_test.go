@@ -156,6 +156,11 @@ func (w *world) Deliver(_ context.Context, found []finding.Finding, p event.Part
 	return nil
 }
 
+// Journal journals findings at once.
+func (w *world) Journal(ctx context.Context, found []finding.Finding) error {
+	return w.Deliver(ctx, found, event.Partition{}, 0)
+}
+
 // fakeWriter stores after a while, in order, what was appended. killed, it stores
 // or forgets what is in flight and acknowledges nothing any more.
 type fakeWriter struct {

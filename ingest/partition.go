@@ -259,13 +259,17 @@ func (t *partition) skip(ctx context.Context, gone *OffsetGone) error {
 	if gone.LogStart <= t.pos {
 		return t.recreated(t.pos, gone)
 	}
-	t.p.m.lost.WithLabelValues(t.id.Topic, readerLive).Add(float64(gone.LogStart - t.pos))
 	now := event.At(t.p.Now())
-	t.log.Error("retention removed records before they were analysed", "from", t.pos, "to", gone.LogStart-1)
-	t.pending = &pending{
-		batch:    &Batch{Partition: t.id, First: t.pos, Next: gone.LogStart, Lost: true},
-		findings: []finding.Finding{gapFinding(t.id, t.pos, gone.LogStart, readerLive, now)},
+	t.at.does(DoingDeliver)
+	// Storage passes the gap with this batch, and what it has passed is committed: the
+	// gap is durable first.
+	if err := t.p.Sink.Journal(ctx, []finding.Finding{gapFinding(t.id, t.pos, gone.LogStart, readerLive, now)}); err != nil {
+		return err
 	}
+	t.at.done()
+	t.p.m.lost.WithLabelValues(t.id.Topic, readerLive).Add(float64(gone.LogStart - t.pos))
+	t.log.Error("retention removed records before they were analysed", "from", t.pos, "to", gone.LogStart-1)
+	t.pending = &pending{batch: &Batch{Partition: t.id, First: t.pos, Next: gone.LogStart, Lost: true}}
 	t.pos = gone.LogStart
 	return t.flush(ctx)
 }

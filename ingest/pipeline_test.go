@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
 )
@@ -321,6 +322,70 @@ func TestRetentionGapIsTold(t *testing.T) {
 			t.Errorf("%v offsets lost to storage, want 400", n)
 		}
 	})
+}
+
+// queueingSink takes every delivery into a queue that a crash forgets, as a journal
+// does that nobody can write to; it makes findings durable once it is let.
+type queueingSink struct {
+	*world
+	open chan struct{}
+}
+
+func (s *queueingSink) Deliver(ctx context.Context, _ []finding.Finding, p event.Partition, position int64) error {
+	return s.world.Deliver(ctx, nil, p, position)
+}
+
+func (s *queueingSink) Journal(ctx context.Context, found []finding.Finding) error {
+	select {
+	case <-s.open:
+		return s.world.Journal(ctx, found)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestNoCommitPassesAGapThatIsNotJournaled: a process that dies with the finding
+// in its queue has to meet the gap again.
+func TestNoCommitPassesAGapThatIsNotJournaled(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]struct{ committed, detected int64 }{
+		"storage is behind":        {100, 1000},
+		"detection is where it is": {100, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := testParts[0]
+				w := newWorld(6, p)
+				w.produce(p, 1000)
+				w.committed[p], w.detected[p], w.logStart[p] = at.committed, at.detected, 500
+				w.gaps[p] = [][2]int64{{0, 500}}
+				sink := &queueingSink{world: w, open: make(chan struct{})}
+				writer, det := newFakeWriter(w, 0), newFakeDetector(w)
+				pl, err := New(DefaultConfig(), Deps{Source: w, Writer: writer, Detector: det, Sink: sink, Decoder: newTestDecoder(t), Metrics: metrics.New()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				d := &daemon{p: pl, writer: writer, det: det, w: w}
+				d.run(false)
+				time.Sleep(time.Minute)
+				w.mu.Lock()
+				if got := w.committed[p]; got != at.committed {
+					t.Errorf("offset %d is committed though the gap before it is not journaled", got)
+				}
+				w.mu.Unlock()
+				close(sink.open)
+				d.settle(t)
+				d.stop(t)
+				if got := w.committed[p]; got != 1000 {
+					t.Errorf("committed %d in the end, want 1000", got)
+				}
+				if len(w.findings) == 0 {
+					t.Error("the gap was not told")
+				}
+			})
+		})
+	}
 }
 
 func TestRecreatedTopicEndsTheRun(t *testing.T) {

@@ -161,6 +161,10 @@ type Detector interface {
 // FindingSink journals findings. Deliver blocks while its queue is full. When
 // everything delivered for a partition is durable, the sink records position as
 // the partition's detected position. p may be zero (from Tick): no position.
+// Journal is for findings that something else has to wait for, as the committed
+// offset waits for the gap that it passes: it returns nil only when they are
+// durable, and ctx's error when ctx ends first.
 type FindingSink interface {
 	Deliver(ctx context.Context, findings []finding.Finding, p event.Partition, position int64) error
+	Journal(ctx context.Context, findings []finding.Finding) error
 }

@@ -68,6 +68,10 @@ func (s *stuckSink) Deliver(ctx context.Context, found []finding.Finding, p even
 	return s.world.Deliver(ctx, found, p, position)
 }
 
+func (s *stuckSink) Journal(ctx context.Context, found []finding.Finding) error {
+	return s.Deliver(ctx, found, event.Partition{}, 0)
+}
+
 // TestFindingOfTheClockSurvivesARebalance: detection tells it once, so ingest has
 // to keep it while nobody takes it.
 func TestFindingOfTheClockSurvivesARebalance(t *testing.T) {

@@ -140,7 +140,9 @@ func (t *partition) skipStored(ctx context.Context, task task, gone *OffsetGone)
 	t.p.m.lost.WithLabelValues(t.id.Topic, readerStore).Add(float64(to - task.pos))
 	t.log.Error("retention removed records before they were stored", "from", task.pos, "to", to-1)
 	found := []finding.Finding{gapFinding(t.id, task.pos, to, readerStore, event.At(t.p.Now()))}
-	if err := t.p.Sink.Deliver(ctx, found, event.Partition{}, 0); err != nil {
+	// Only what is durable may be passed: once the batch is appended the offset may
+	// be committed, and nobody would read here again and notice.
+	if err := t.p.Sink.Journal(ctx, found); err != nil {
 		return err
 	}
 	b := &Batch{Partition: t.id, First: task.pos, Next: to, Lost: true}

@@ -224,14 +224,27 @@ type modelSink struct{ s *session }
 
 var _ ingest.FindingSink = modelSink{}
 
-// Deliver notes gaps, and the detected position of who owns the partitions. It
-// may take long, but does not fail.
+// Journal notes gaps: they are told when it returns.
+func (k modelSink) Journal(ctx context.Context, found []finding.Finding) error {
+	return k.s.p.cross(ctx, seamTell, func(outcome) error {
+		for i := range found {
+			if found[i].RuleID == ingest.RuleDataGap {
+				k.gap(&found[i])
+			}
+		}
+		return nil
+	})
+}
+
+// Deliver notes the detected position of who owns the partitions. It may take
+// long, but does not fail. What it takes may be forgotten by a crash, so a gap may
+// not be told this way: the committed offset passes it.
 func (k modelSink) Deliver(ctx context.Context, found []finding.Finding, p event.Partition, position int64) error {
 	m := k.s.p.m
 	return k.s.p.cross(ctx, seamTell, func(outcome) error {
 		for i := range found {
 			if found[i].RuleID == ingest.RuleDataGap {
-				k.gap(&found[i])
+				m.blame("%v: a gap was delivered, and not journaled", p)
 			}
 		}
 		if p.Topic == "" || k.s.gen != m.gen {

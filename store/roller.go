@@ -54,8 +54,9 @@ func (r *Roller) Run(ctx context.Context) error {
 	}
 }
 
-// overlap is how far a round looks back behind the newest rollup: rows of
-// minutes that were not closed then, and inserts that were slow to appear.
+// overlap is how far a round looks back behind the begin of the last complete
+// one: rows of minutes that were not closed then, and inserts that were slow to
+// appear.
 const overlap = 10 * time.Minute
 
 // Once does one round and says how many minutes it computed.
@@ -65,7 +66,11 @@ func (r *Roller) Once(ctx context.Context) (minutes int, err error) {
 	if err := r.registries(ctx); err != nil {
 		errs = append(errs, err)
 	}
-	days, err := r.dirty(ctx)
+	began, since, err := r.round(ctx)
+	if err != nil {
+		return 0, errors.Join(append(errs, err)...)
+	}
+	days, err := r.dirty(ctx, since)
 	if err != nil {
 		return 0, errors.Join(append(errs, err)...)
 	}
@@ -76,8 +81,25 @@ func (r *Roller) Once(ctx context.Context) (minutes int, err error) {
 		minutes += len(d.minutes)
 		r.minutes.Add(float64(len(d.minutes)))
 	}
+	// Last of all: had the round ended before, the next has to look as far back.
+	if err := r.client.conn.Exec(ctx, "INSERT INTO rollup_rounds (work, began) VALUES ('rollups', fromUnixTimestamp64Milli(?, 'UTC'))", began.UnixMilli()); err != nil {
+		return minutes, errors.Join(append(errs, fmt.Errorf("note the round: %w", err))...)
+	}
 	r.seconds.Observe(time.Since(start).Seconds())
 	return minutes, errors.Join(errs...)
+}
+
+// round says when this round begins, by the server's clock, and since when rows
+// are not certain to be in the rollups: all of them before the first round.
+func (r *Roller) round(ctx context.Context) (began, since time.Time, err error) {
+	err = r.client.conn.QueryRow(ctx, "SELECT now64(3, 'UTC'), max(began) FROM rollup_rounds WHERE work = 'rollups'").Scan(&began, &since)
+	if err != nil {
+		return began, since, fmt.Errorf("read when the last round of rollups was: %w", err)
+	}
+	if since.Unix() > 0 {
+		since = since.Add(-overlap)
+	}
+	return began, since, nil
 }
 
 // dirtyDay is the closed minutes of one day that got rows.
@@ -86,16 +108,8 @@ type dirtyDay struct {
 	minutes     []uint32  // seconds since 1970
 }
 
-// dirty lists the minutes to compute. Rows stored before the newest rollup less
-// the overlap are in a rollup already; a row stored later makes its minute dirty.
-func (r *Roller) dirty(ctx context.Context) ([]dirtyDay, error) {
-	var since time.Time
-	if err := r.client.conn.QueryRow(ctx, "SELECT toDateTime(max(computed_at), 'UTC') FROM auth_minutely").Scan(&since); err != nil {
-		return nil, fmt.Errorf("read the newest rollup: %w", err)
-	}
-	if since.Unix() > 0 {
-		since = since.Add(-overlap)
-	}
+// dirty lists the minutes to compute: those of rows stored since then.
+func (r *Roller) dirty(ctx context.Context, since time.Time) ([]dirtyDay, error) {
 	rows, err := r.client.conn.Query(ctx, `
 		SELECT min(observed_at), max(observed_at), groupUniqArray(toUnixTimestamp(toStartOfMinute(ts)))
 		FROM events
@@ -159,7 +173,6 @@ func (r *Roller) day(ctx context.Context, d dirtyDay) error {
 		"first":   first.UTC().Format("2006-01-02 15:04:05.000000000"),
 		"last":    last.UTC().Format("2006-01-02 15:04:05.000000000"),
 	}
-	// Coverage first: the next round begins where auth_minutely ends.
 	if err := r.coverage(ctx, d, maps.Clone(params)); err != nil {
 		return err
 	}

@@ -52,6 +52,48 @@ func TestRollups(t *testing.T) {
 	round("late rows")
 }
 
+// TestRollupsOfARoundThatEndedEarly: a first round over many days dies behind the
+// first day, and the next comes when what was stored is long not new any more.
+func TestRollupsOfARoundThatEndedEarly(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	b := newEventBlock()
+	for i := range 5 {
+		e := mint(event.Ref{Topic: part0.Topic, Offset: int64(i)})
+		at := epoch.Add(time.Duration(i) * 24 * time.Hour)
+		e.Time, e.TS, e.ObservedAt = at, at, at
+		b.append(&e)
+	}
+	s := newInserter(c)
+	defer s.close()
+	if err := s.send(t.Context(), &b.block); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.conn.Exec(t.Context(), "ALTER TABLE events UPDATE stored_at = now() - INTERVAL 1 HOUR WHERE 1 SETTINGS mutations_sync = 1"); err != nil {
+		t.Fatal(err)
+	}
+	roll := NewRoller(c)
+	days, err := roll.dirty(t.Context(), time.Time{})
+	if err != nil || len(days) != 5 {
+		t.Fatalf("%d days are to be computed, want 5: %v", len(days), err)
+	}
+	if err := roll.day(t.Context(), days[0]); err != nil {
+		t.Fatal(err)
+	}
+	if m, _, _ := rolled(t, c); m != 1 {
+		t.Fatalf("the round that ended early computed %d events, want 1", m)
+	}
+	if n, err := roll.Once(t.Context()); err != nil || n != 5 {
+		t.Errorf("the next round computed %d minutes, want 5: %v", n, err)
+	}
+	if m, h, truth := rolled(t, c); m != truth || h != truth {
+		t.Errorf("%d events, minutely %d, hourly %d", truth, m, h)
+	}
+	if n, err := roll.Once(t.Context()); err != nil || n != 0 {
+		t.Errorf("a round without new rows computed %d minutes: %v", n, err)
+	}
+}
+
 // TestRollupFollowsAChangedCause stores a copy with another cause, as a paused
 // former leader might: the old group must go to zero.
 func TestRollupFollowsAChangedCause(t *testing.T) {

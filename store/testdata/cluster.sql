@@ -798,3 +798,17 @@ FROM findings FINAL
 LEFT JOIN episodes FINAL ON findings.id = episodes.finding_id
 COMMENT 'Findings with the latest state of their episode';
 
+CREATE TABLE IF NOT EXISTS rollup_rounds_local ON CLUSTER 'main'
+(
+    work     LowCardinality(String) COMMENT 'What was computed: rollups',
+    began    DateTime64(3, 'UTC') COMMENT 'When the last complete round asked which minutes have new rows; the latest counts',
+    ended_at DateTime('UTC') DEFAULT now() COMMENT 'When it had computed them all'
+)
+ENGINE = ReplicatedReplacingMergeTree(began)
+ORDER BY (work)
+SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+COMMENT 'The last complete round of rollups; the next one looks at rows that were stored since it began. Read it with FINAL';
+
+CREATE TABLE IF NOT EXISTS rollup_rounds ON CLUSTER 'main' AS rollup_rounds_local
+ENGINE = Distributed('main', 'keysentry', 'rollup_rounds_local', cityHash64(work));
+
