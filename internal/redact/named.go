@@ -16,7 +16,8 @@ var telling = map[string]bool{
 	"signature": true, "xamzsecuritytoken": true, "passphrase": true, "accountkey": true, "sharedaccesskey": true,
 	"sharedaccesssignature": true, "encryptionkey": true, "signingkey": true, "masterkey": true, "authkey": true,
 	"authorizationcode": true, "otp": true, "totp": true, "mfacode": true, "samlresponse": true, "assertion": true,
-	"clientassertion": true, "jwt": true,
+	"clientassertion": true, "jwt": true, "passcode": true, "dbpass": true, "pgpass": true, "mysqlpass": true, "redispass": true,
+	"smtppass": true, "ftppass": true, "userpass": true, "adminpass": true, "codeverifier": true,
 }
 
 // inQuery are names that tell of a secret in the query of a URL only, and only
@@ -33,7 +34,7 @@ const minQuery = 16
 // proxy-authorization.
 var tellingEnds = [...]string{
 	"password", "passwd", "passphrase", "secret", "token", "apikey", "serverkey", "secretkey", "privatekey",
-	"authorization", "cookie", "credentials",
+	"authorization", "cookie", "credentials", "signature", "secretkeybase", "jsessionid", "sessid",
 }
 
 func tells(name string) bool {
@@ -94,7 +95,7 @@ func named(s string, i int, m mode) span {
 			sp.to = 0
 		}
 		return unmasked(s, sp)
-	case s[i] == '=' && name == "pass":
+	case name == "pass" && (s[i] == '=' || i > 0 && s[i-1] == '"'):
 	case !tells(name) && !suspect:
 		return sp
 	}
@@ -107,7 +108,7 @@ func named(s string, i int, m mode) span {
 	case strings.HasSuffix(name, "s") && numeric(s[sp.from:sp.to]):
 		sp.to = 0 // so many tokens
 	}
-	if suspect && sp.to > 0 && event.IsFingerprint(s[sp.from:sp.to]) {
+	if sp.to > 0 && event.IsFingerprint(s[sp.from:sp.to]) {
 		sp.to = 0
 	}
 	return unmasked(s, sp)
@@ -256,7 +257,7 @@ func scheme(s string, i int) string {
 // nameBefore is the name that ends before i, in lower case without separators;
 // white space and one quote may stand between.
 func nameBefore(s string, i int) (string, bool) {
-	for i > 0 && s[i-1] == ' ' {
+	for i > 0 && (s[i-1] == ' ' || s[i-1] == '\t') {
 		i--
 	}
 	for i > 0 && (s[i-1] == '"' || s[i-1] == '\'' || s[i-1] == '\\') {
@@ -286,7 +287,10 @@ func nameBefore(s string, i int) (string, bool) {
 // array or an object there holds. Values below four bytes, JSON's words and masks
 // are left alone.
 func valueAt(s string, i int) (from, to int) {
-	for i < len(s) && s[i] == ' ' {
+	if i < len(s) && s[i] == '>' { // name => value
+		i++
+	}
+	for i < len(s) && (s[i] == ' ' || s[i] == '\t') {
 		i++
 	}
 	if i < len(s) && (s[i] == '[' || s[i] == '{') {
@@ -313,6 +317,11 @@ func valueAt(s string, i int) (from, to int) {
 	return from, i
 }
 
+// maxBare bounds the search for the end of an array or object that does not begin
+// with a quoted text. What does is masked to its end, so it is looked at once;
+// anything else would be looked at again behind each of its brackets.
+const maxBare = 1 << 10
+
 // nested is what the array or object at s[i] holds, up to the bracket that closes it
 // or the end of the text; nothing when it is empty, a mask, or words in brackets:
 // "token: [expired]".
@@ -321,7 +330,11 @@ func nested(s string, i int) (from, to int) {
 		return 0, 0
 	}
 	from, depth, quoted := i+1, 0, false
-	for to = i; to < len(s); to++ {
+	end := len(s)
+	if from < len(s) && s[from] != '"' {
+		end = min(end, i+maxBare)
+	}
+	for to = i; to < end; to++ {
 		switch c := s[to]; {
 		case c == '\\' && to+1 < len(s) && s[to+1] != '"':
 			to++
@@ -337,7 +350,7 @@ func nested(s string, i int) (from, to int) {
 			break
 		}
 	}
-	to = min(to, len(s))
+	to = min(to, end)
 	held := s[min(from, to):to]
 	if len(held) < 4 || masked(held, 0) || strings.IndexByte(held, '"') < 0 && (strings.IndexByte(held, ' ') >= 0 || !letterAndDigit(held)) {
 		return 0, 0

@@ -10,8 +10,8 @@ var oneTime = map[string]bool{
 }
 
 // inPath recognises the run s[i:j] as a secret by where it stands in a path: behind a
-// telling segment, or in the address of a webhook. What is only letters, only digits
-// or a UUID names something.
+// telling segment, or in the address of a webhook. What is only letters, only digits,
+// a UUID, or, behind a step such as verify, words and numbers names something.
 func inPath(s string, i, j int) Kind {
 	if i < 2 || s[i-1] != '/' || !letterAndDigit(s[i:j]) || uuid(s[i:j]) {
 		return ""
@@ -20,7 +20,7 @@ func inPath(s string, i, j int) Kind {
 		strings.Contains(before, "/api/webhooks/") || strings.Contains(before, "webhook.office.com/") {
 		return Token
 	}
-	if name, ok := nameBefore(s, i-1); ok && (tells(name) || oneTime[name]) {
+	if name, ok := nameBefore(s, i-1); ok && (tells(name) || oneTime[name] && !words(s[i:j])) {
 		return Named
 	}
 	return ""

@@ -123,19 +123,39 @@ func appendHits(hits []Hit, f event.Field, s string, spans []span) []Hit {
 	return hits
 }
 
-// prose reports whether the value stands in a sentence and is a word of it, letters
-// of one case: "invalid token: expired", "bearer token missing".
+// prose reports whether the value stands in a sentence and is of words: "invalid
+// token: expired", "bearer token missing", "secret: not_found", "token: AUTH_401".
 func prose(s string, sp span) bool {
-	v := s[sp.from:sp.to]
-	if sp.from == 0 || s[sp.from-1] != ' ' || len(v) > 16 {
+	return sp.from > 0 && s[sp.from-1] == ' ' && words(s[sp.from:sp.to])
+}
+
+// words reports whether v is words and short numbers that are joined by - _ or a
+// point: a word has letters of one case, but for a first capital, and may end in a
+// number. It names something; what was drawn by chance hardly ever looks so.
+func words(v string) bool {
+	const maxWords, maxWord, maxNumber = 40, 16, 4
+	if len(v) > maxWords {
 		return false
 	}
+	letters, digits := 0, 0
 	for i := range len(v) {
-		if c := v[i] | 0x20; c < 'a' || c > 'z' || i > 1 && class[v[i]] != class[v[i-1]] {
+		c := v[i]
+		switch k := class[c]; {
+		case k&digit != 0:
+			if digits++; digits > maxNumber || letters > 5 {
+				return false
+			}
+		case k&(upper|lower) != 0:
+			if letters++; digits > 0 || letters > maxWord || letters > 2 && k != class[v[i-1]] {
+				return false
+			}
+		case (c == '-' || c == '_' || c == '.') && letters+digits > 0:
+			letters, digits = 0, 0
+		default:
 			return false
 		}
 	}
-	return true
+	return letters+digits > 0
 }
 
 // maxLong bounds what is searched of a text that will be cut.
