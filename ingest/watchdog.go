@@ -133,7 +133,9 @@ func (w *Watchdog) Look(now event.Instant, list []Watched) (Advice, []Stuck) {
 			t = &watchedThing{steps: x.Steps, troubles: x.Troubles, since: now}
 			w.things[x.Kind+" "+x.Name] = t
 		}
-		if x.Steps > t.steps {
+		// A member that works again has been helped, whether or not the journal, whose
+		// records are its steps, has anything to say.
+		if x.Steps > t.steps || x.Kind == WatchGroup && !x.Busy {
 			delete(w.helped, x.Kind+" "+x.Name)
 		}
 		if !x.Busy || x.Steps != t.steps || x.Troubles != t.troubles {

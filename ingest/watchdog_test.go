@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
@@ -193,4 +195,28 @@ func TestProgressOfAReader(t *testing.T) {
 		at(DoingRead)
 		d.stop(t)
 	})
+}
+
+// TestWatchdogForgetsAHelpedGroup: a member that works again without a record of
+// the journal is helped again the next time, not given up.
+func TestWatchdogForgetsAHelpedGroup(t *testing.T) {
+	t.Parallel()
+	w := NewWatchdog(nil)
+	now := event.Instant(0)
+	look := func(busy bool) Advice {
+		advice, stuck := w.Look(now, []Watched{{Kind: WatchGroup, Name: "g", Busy: busy, Steps: 7, Patience: 30 * time.Second, Kafka: true}})
+		if advice == Reconnect {
+			w.Reconnected(now, stuck)
+		}
+		now = now.Add(time.Minute)
+		return advice
+	}
+	var got []Advice
+	for _, busy := range []bool{true, true, false, true, true} {
+		got = append(got, look(busy))
+	}
+	want := []Advice{Wait, Reconnect, Wait, Reconnect, GiveUp}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
 }

@@ -55,6 +55,10 @@ func (s *inserter) send(ctx context.Context, b *block) error {
 			{Key: "insert_deduplication_token", Value: b.token(), Important: true},
 			{Key: "insert_deduplicate", Value: "1", Important: true},
 			{Key: "async_insert", Value: "0", Important: true},
+			// A sender that is paused or cut off in the middle of its block: a new owner
+			// of the partitions waits until the server gives it up, which takes 300 s by
+			// default, and a killed query does not look up from its socket.
+			{Key: "receive_timeout", Value: "5"},
 			{Key: "distributed_foreground_insert", Value: "1"},
 			// Folding the block's own copies would cost a merge of every block; a
 			// block of ours has none.
