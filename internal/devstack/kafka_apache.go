@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,7 +164,8 @@ func (k *ApacheKafka) format(ctx context.Context, o ApacheOptions, run javaRun, 
 }
 
 // awaitReady waits until the broker of this data folder answers with itself as
-// a broker: another may have got the port instead.
+// a broker, for another may have got the port instead, and listens everywhere: it
+// opens one listener after the other.
 func (k *ApacheKafka) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
@@ -179,7 +181,7 @@ func (k *ApacheKafka) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if clusterID(ctx, cl) == want {
+		if clusterID(ctx, cl) == want && listening(ctx, k.ports.extra) {
 			return nil
 		}
 		select {
@@ -208,6 +210,20 @@ func clusterID(ctx context.Context, cl *kgo.Client) string {
 		return ""
 	}
 	return *resp.ClusterID
+}
+
+// listening reports whether every port takes connections.
+func listening(ctx context.Context, ports []int) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for _, port := range ports {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", hostPort(port))
+		if err != nil {
+			return false
+		}
+		_ = conn.Close()
+	}
+	return true
 }
 
 // Addr is the plain listener's host:port.

@@ -70,6 +70,27 @@ func TestApacheKafkaListeners(t *testing.T) {
 	}
 }
 
+func TestListening(t *testing.T) {
+	t.Parallel()
+	var ports []int
+	var listeners []net.Listener
+	for range 2 {
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		listeners, ports = append(listeners, l), append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	if !listening(t.Context(), ports) || !listening(t.Context(), nil) {
+		t.Error("all listen, and it says no")
+	}
+	_ = listeners[1].Close()
+	if listening(t.Context(), ports) {
+		t.Error("one is closed, and it says that all listen")
+	}
+}
+
 func TestListenerValidate(t *testing.T) {
 	t.Parallel()
 	users := map[string]secret.Value{"u": secret.New("p")}
