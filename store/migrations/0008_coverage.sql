@@ -40,9 +40,7 @@ CREATE TABLE {{create "offset_gaps"}}
 )
 ENGINE = {{engine "ReplacingMergeTree(noted_at)"}}
 ORDER BY (topic, partition, first, last, reason)
--- A month longer than the rows beside them, whose days go as a whole: a gap that
--- went first would show as missing.
-TTL {{ttl "noted_at"}} + INTERVAL 31 DAY
+TTL {{ttl "noted_at"}}
 SETTINGS {{dedup}}
 COMMENT 'Ranges of offsets that were read and of which nothing is stored, with the reason. Ranges may overlap after a replay; v_continuity counts each offset once';
 

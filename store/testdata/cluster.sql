@@ -695,7 +695,7 @@ CREATE TABLE IF NOT EXISTS offset_gaps_local ON CLUSTER 'main'
 )
 ENGINE = ReplicatedReplacingMergeTree(noted_at)
 ORDER BY (topic, partition, first, last, reason)
-TTL noted_at + toIntervalDay(400) + INTERVAL 31 DAY
+TTL noted_at + toIntervalDay(400)
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
 COMMENT 'Ranges of offsets that were read and of which nothing is stored, with the reason. Ranges may overlap after a replay; v_continuity counts each offset once';
 
