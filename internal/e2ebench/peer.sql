@@ -5,7 +5,7 @@
 CREATE TABLE queue (raw String)
 ENGINE = Kafka
 SETTINGS kafka_broker_list = '{broker}', kafka_topic_list = '{topic}', kafka_group_name = 'clickhouse-peer', kafka_format = 'RawBLOB',
-    kafka_num_consumers = 2, kafka_thread_per_consumer = 1;
+    kafka_num_consumers = 2, kafka_thread_per_consumer = 1, kafka_flush_interval_ms = 500;
 
 CREATE MATERIALIZED VIEW feed TO events AS
 WITH JSONExtract(raw, 'Tuple(
