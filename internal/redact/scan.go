@@ -239,17 +239,26 @@ func withPoints(s string, i, j int) (from, end int) {
 	if !dotted(word) && word != "dp" && j-i != 14 && (j-i < 23 || j-i > 28) {
 		return 0, 0 // before anything is looked at twice
 	}
-	end = runEnd(s, j+1)
-	first, _, _ := strings.Cut(s[j+1:end], ".")
+	// The shape of the first parts decides before the end is looked for: it may be
+	// far, and what is no credential is looked at again behind its next point.
+	first := runOnly(s[j+1 : min(len(s), j+1+7)])
+	from, least := i, 0
 	switch {
-	case dotted(word) && end-j >= minRun, word == "dp" && end-j >= 2*minRun && len(first) <= 5:
-		return j - len(word), end
-	case j-i == 14 && strings.HasPrefix(s[j:end], ".atlasv1.") && end-j >= 60:
-		return i, end
-	case j-i >= 23 && j-i <= 28 && len(first) == 6 && end-j >= 34 && strings.ContainsAny(s[i:j], "0123456789"):
-		return i, end
+	case dotted(word):
+		from, least = j-len(word), minRun
+	case word == "dp" && first <= 5:
+		from, least = j-len(word), 2*minRun
+	case j-i == 14 && strings.HasPrefix(s[j:], ".atlasv1."):
+		least = 60
+	case j-i >= 23 && j-i <= 28 && first == 6 && strings.ContainsAny(s[i:j], "0123456789"):
+		least = 34
+	default:
+		return 0, 0
 	}
-	return 0, 0
+	if end = runEnd(s, j+1); end-j < least {
+		return 0, 0
+	}
+	return from, end
 }
 
 // runEnd is the end of the run of credential characters and points at i.
@@ -290,8 +299,10 @@ func pem(s string, i int) (from, end int, kind Kind) {
 		return 0, 0, ""
 	}
 	if strings.HasPrefix(title, "END ") {
+		// Base64 has no dash: the walk ends at the marks of another key, so that each
+		// byte is walked over once.
 		from = i
-		for from > 0 && (class[s[from-1]]&run != 0 || strings.IndexByte("/=\\ \r\n", s[from-1]) >= 0) {
+		for from > 0 && s[from-1] != '-' && (class[s[from-1]]&run != 0 || strings.IndexByte("/=\\ \r\n", s[from-1]) >= 0) {
 			from--
 		}
 		return from, min(len(s), i+10+len(title)), PrivateKey

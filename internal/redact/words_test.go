@@ -67,7 +67,7 @@ func TestFingerprintsAreNoSecrets(t *testing.T) {
 // byte must not grow with the length.
 func BenchmarkHostile(b *testing.B) {
 	r := redact.New()
-	for _, unit := range []string{"token=[", "token={", `token=["`, `password="`, "aaaaaaaaaaaaaa.", "eyJaaaaaaaaaaaaaaaaaaa.", "-----BEGIN PRIVATE KEY-----", "%25", `\u005c`, "//a:", `value":`} {
+	for _, unit := range []string{"token=[", "token={", `token=["`, `password="`, "aaaaaaaaaaaaaa.", "eyJaaaaaaaaaaaaaaaaaaa.", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY----- ", "aaaaaaaaaaaaaaaaaaaaaaaa.bbbbbbb.", "dp.aaaaaaa.", "%25", `\u005c`, "//a:", `value":`} {
 		for _, size := range []int{4 << 10, 64 << 10} {
 			text := strings.Repeat(unit, size/len(unit))
 			b.Run(strings.ReplaceAll(unit, "/", "")+"_"+map[bool]string{true: "64K", false: "4K"}[size > 8<<10], func(b *testing.B) {
