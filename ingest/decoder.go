@@ -93,7 +93,7 @@ func (d *Decoder) Decode(p event.Partition, f *Fetched, first int64, clock *Cloc
 		return nil, fmt.Errorf("decode: topic %s is not configured", p.Topic)
 	}
 	start := time.Now()
-	b := &Batch{Partition: p, First: first, Next: f.Next, Unreadable: f.Unreadable}
+	b := &Batch{Partition: p, First: first, Next: f.Next, Unreadable: f.Unreadable, imported: t.cfg.observed() == ObservedProducer}
 	room := d.room(len(f.Records))
 	b.Events = *room
 	b.release = func() {

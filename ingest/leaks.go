@@ -73,12 +73,16 @@ func (b *Batch) addLeak(l leak) {
 const maxProducers = 32
 
 // leakFindings are what a batch says about secrets: one finding a day for a key of
-// ours, and one for any other kind in one place of one producer.
+// ours, and one for any other kind in one place of one producer. Of history that is
+// imported, the day is that of reading: years of it are one matter.
 func leakFindings(b *Batch, seen map[string]event.Instant, now event.Instant) []finding.Finding {
 	var out []finding.Finding
 	for i := range b.leaks {
 		l := &b.leaks[i]
 		at := cmp.Or(l.first.TS, now)
+		if b.imported {
+			at = now
+		}
 		if l.kind == redact.OwnKey {
 			if fresh(seen, "key "+l.keyID, at) {
 				out = append(out, ownKeyFinding(b.Partition, l, at))

@@ -68,6 +68,28 @@ func TestSecretsOpenATicketADay(t *testing.T) {
 	}
 }
 
+// TestHistoryIsOneMatter: the days of imported records are not days on which
+// somebody has to be told.
+func TestHistoryIsOneMatter(t *testing.T) {
+	t.Parallel()
+	token := "ghp_" + strings.Repeat("a1B2c3D4e5", 4)[:36]
+	d := newTestDecoder(t, TopicConfig{Name: testPart.Topic, Origin: event.OriginBackend, Observed: ObservedProducer})
+	seen, told := map[string]event.Instant{}, 0
+	for i := range 100 {
+		at := testNow.Add(-time.Duration(100-i) * 24 * time.Hour)
+		e := goodEvent(at)
+		e.SetString(event.FieldReason, "used "+token)
+		b := decodeAll(t, d, testPart, Record{Offset: int64(i), Time: at, Value: event.Append(nil, &e)})
+		if len(b.Events) != 1 || !b.Events[0].Redacted {
+			t.Fatalf("got %+v, %+v", b.Events, b.Rejects)
+		}
+		told += len(ownFindings(b, seen, testNow))
+	}
+	if told != 1 {
+		t.Errorf("%d days of history were told %d times, want once", 100, told)
+	}
+}
+
 // TestProducersOfSecretsAreBounded: names in messages are for the producer to
 // choose, so a thousand of them must not be a thousand tickets.
 func TestProducersOfSecretsAreBounded(t *testing.T) {

@@ -78,9 +78,10 @@ type Batch struct {
 	// a reject.
 	Unreadable []Unreadable
 	// Lost says that retention removed the whole range before it was read.
-	Lost    bool
-	leaks   []leak
-	release func()
+	Lost     bool
+	leaks    []leak
+	imported bool // its times are the producers' own
+	release  func()
 }
 
 // Release gives the batch's memory back; the batch must not be used afterwards.
