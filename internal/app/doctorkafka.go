@@ -184,9 +184,9 @@ func (d *doctor) exclusive(a kafka.Access, self, what, verb, harm, rule string) 
 	switch {
 	case !a.Ruled:
 		d.say(DoctorWarn, check, "no rule names %s: nobody but super users may %s it, or, with allow.everyone.if.no.acl.found, anyone", what, verb)
-	case self == "" && len(others) > 1:
-		d.say(DoctorWarn, check, "%s may %s %s; only the daemons should: the others could %s", somebody(others), verb, what, harm)
-	case self != "" && len(others) > 0:
+	case self == "" && len(others) > 0 && !slices.Contains(others, "User:*"):
+		d.say(DoctorWarn, check, "%s may %s %s; see that this is the daemons alone, whose names under client certificates are not known here: others could %s", somebody(others), verb, what, harm)
+	case len(others) > 0:
 		d.say(DoctorFail, check, "%s may %s %s and could %s; take it away with: kafka-acls.sh --bootstrap-server HOST:PORT --remove --allow-principal %s %s (or narrow the rule with a prefix or wildcard that gives it)",
 			somebody(others), verb, what, harm, others[0], rule)
 	default:
