@@ -77,7 +77,7 @@ func Refused(err error) bool { return kafkawire.Refused(err) }
 
 // ErrBeyondEnd says that an offset lies after the end of its partition: the
 // topic was made anew, or lost its tail.
-var ErrBeyondEnd = errors.New("the offset lies beyond the end of the partition: the topic was made anew or truncated; reset the group's offsets")
+var ErrBeyondEnd = errors.New("the offset lies beyond the end of the partition: the topic was made anew or truncated; read it under a new topic name, or into a fresh database with a new kafka.group.id and kafka.topics.control")
 
 // damagedTries is how often a batch that does not fit its checksum is read
 // before it counts as unreadable: the fault may have happened on the way.
