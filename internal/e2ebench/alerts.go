@@ -3,7 +3,6 @@ package e2ebench
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
@@ -51,7 +49,7 @@ func (b *bench) alerts(ctx context.Context) (err error) {
 	}
 	ended := make(chan error, 2)
 	go func() { ended <- b.load(load, rate) }()
-	go func() { ended <- b.tail(load, t, p, end) }()
+	go func() { ended <- stage.TailFindings(load, b.kafka, p, end, t.arrived) }()
 	err = b.trigger(ctx, t)
 	stop()
 	if err := errors.Join(err, <-ended, <-ended); err != nil {
@@ -223,36 +221,9 @@ func (b *bench) trigger(ctx context.Context, t *timings) error {
 	return nil // judgeAlerts says how many are missing
 }
 
-// tail reads the journal's topic and notes when findings about the keys come.
-func (b *bench) tail(ctx context.Context, t *timings, p event.Partition, from int64) error {
-	for ctx.Err() == nil {
-		f, err := b.kafka.Fetch(ctx, p, from)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("read the journal: %w", err)
-		}
-		seen := event.At(time.Now())
-		for _, r := range f.Records {
-			rec, err := journal.Decode(r.Value)
-			if err != nil || rec.Kind != journal.KindFinding {
-				continue
-			}
-			var found finding.Finding
-			if err := json.Unmarshal(rec.Body, &found); err != nil {
-				return fmt.Errorf("read a finding: %w", err)
-			}
-			t.arrived(found, seen)
-		}
-		from = f.Next
-	}
-	return nil
-}
-
 // arrived notes the first finding about each key of the network; it may come
 // before the answer to the producer.
-func (t *timings) arrived(f finding.Finding, seen event.Instant) {
+func (t *timings) arrived(f finding.Finding, at time.Time) {
 	key, ours := "", false
 	for _, g := range f.Group {
 		switch g.Field {
@@ -268,6 +239,6 @@ func (t *timings) arrived(f finding.Finding, seen event.Instant) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, known := t.seen[key]; !known {
-		t.seen[key] = seen
+		t.seen[key] = event.At(at)
 	}
 }

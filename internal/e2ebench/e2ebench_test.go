@@ -97,10 +97,10 @@ func TestArrived(t *testing.T) {
 		return finding.Finding{Group: []finding.Pair{{Field: "network", Value: network}, {Field: field, Value: value}}}
 	}
 	tm := &timings{seen: map[string]event.Instant{}}
-	tm.arrived(about("another", "key_id", "k1"), 1)
-	tm.arrived(about(victim, "host", "k1"), 2) // not about a key
-	tm.arrived(about(victim, "key_id", "k1"), 3)
-	tm.arrived(about(victim, "key_id", "k1"), 4) // again: the first counts
+	tm.arrived(about("another", "key_id", "k1"), time.Unix(0, 1))
+	tm.arrived(about(victim, "host", "k1"), time.Unix(0, 2)) // not about a key
+	tm.arrived(about(victim, "key_id", "k1"), time.Unix(0, 3))
+	tm.arrived(about(victim, "key_id", "k1"), time.Unix(0, 4)) // again: the first counts
 	if diff := cmp.Diff(map[string]event.Instant{"k1": 3}, tm.seen); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

@@ -3,7 +3,6 @@ package torture
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
@@ -46,7 +44,7 @@ func (p *probes) run(ctx context.Context) error {
 		return fmt.Errorf("find the end of the journal: %w", err)
 	}
 	read := make(chan error, 1)
-	go func() { read <- p.tail(ctx, journal, from) }()
+	go func() { read <- stage.TailFindings(ctx, p.client, journal, from, p.arrived) }()
 	for ctx.Err() == nil {
 		if err := p.send(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("send a probe: %w", err)
@@ -75,33 +73,6 @@ func (p *probes) send(ctx context.Context) error {
 	e.SetInstant(event.FieldTime, event.At(time.Now()))
 	_, err := p.client.Produce(ctx, topic, kafka.Message{Key: []byte(e.Host), Value: event.Append(nil, &e)})
 	return err
-}
-
-// tail reads the journal's topic and notes when findings about the sources come.
-func (p *probes) tail(ctx context.Context, j event.Partition, from int64) error {
-	for ctx.Err() == nil {
-		f, err := p.client.Fetch(ctx, j, from)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("read the journal: %w", err)
-		}
-		now := time.Now()
-		for _, r := range f.Records {
-			rec, err := journal.Decode(r.Value)
-			if err != nil || rec.Kind != journal.KindFinding {
-				continue
-			}
-			var found finding.Finding
-			if err := json.Unmarshal(rec.Body, &found); err != nil {
-				return fmt.Errorf("read a finding: %w", err)
-			}
-			p.arrived(found, now)
-		}
-		from = f.Next
-	}
-	return nil
 }
 
 // arrived notes the first finding about a source.

@@ -40,7 +40,7 @@ func TestFaults(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.fault, func(t *testing.T) {
 			if testing.Short() && tt.fault != "kill" {
-				t.Skip("slow")
+				t.Skip("SKIP: too slow for -short")
 			}
 			var got []Result
 			o := Options{Fault: tt.fault, Broker: "kfake", Rounds: tt.rounds, Events: tt.events, Seed: 7, Progress: logWriter{t}}
