@@ -57,8 +57,10 @@ func (s *inserter) send(ctx context.Context, b *block) error {
 			{Key: "async_insert", Value: "0", Important: true},
 			// A sender that is paused or cut off in the middle of its block: a new owner
 			// of the partitions waits until the server gives it up, which takes 300 s by
-			// default, and a killed query does not look up from its socket.
-			{Key: "receive_timeout", Value: "5"},
+			// default, and a killed query does not look up from its socket. Measured, the
+			// insert ends four times this after its sender fell silent: 12 s. An insert that
+			// is given up too early is looked up and sent again.
+			{Key: "receive_timeout", Value: "3"},
 			{Key: "distributed_foreground_insert", Value: "1"},
 			// Folding the block's own copies would cost a merge of every block; a
 			// block of ours has none.
