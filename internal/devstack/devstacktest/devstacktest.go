@@ -160,7 +160,8 @@ func CreateTopic(t testing.TB, addr string, partitions int32, configs map[string
 }
 
 // Name is a name for a database, topic or group that no other test of this
-// process has: the test's own, with what such names may not hold replaced.
+// process has: the test's own, cut so that a number still fits into the 63
+// characters of a database, and with what such names may not hold replaced.
 func Name(t testing.TB) string {
 	safe := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
@@ -168,5 +169,5 @@ func Name(t testing.TB) string {
 		}
 		return '_'
 	}, t.Name())
-	return fmt.Sprintf("%.60s_%d", safe, names.Add(1))
+	return fmt.Sprintf("%.48s_%d", safe, names.Add(1))
 }
