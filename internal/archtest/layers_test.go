@@ -23,7 +23,7 @@ var layers = []struct {
 	{"6 composition", []string{"internal/app"}},
 	{"6b stage", []string{"internal/stage"}},
 	{"6c test doubles", []string{"internal/stage/stagetest"}},
-	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench", "internal/peerbench"}},
+	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench", "internal/peerbench", "internal/quality"}},
 	{"8 command", []string{"cmd/keysentry"}},
 	{"tests", []string{"internal/archtest"}},
 }

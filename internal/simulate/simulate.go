@@ -22,6 +22,8 @@ type Options struct {
 	Rate float64
 	// Hosts and Users size the network; 0: 20 hosts, 10,000 users.
 	Hosts, Users int
+	Visibility   Visibility
+	Scripts      []*Script
 	// FingerprintKey is the key of key fingerprints; default: a fixed one.
 	FingerprintKey []byte
 }
@@ -40,6 +42,8 @@ type Label struct {
 	Hostile int           `json:"hostile"`
 	// Cause is what refused hostile events should be diagnosed as.
 	Cause event.Cause `json:"cause,omitempty"`
+	Theft bool
+	Index int
 }
 
 // ErrScenario is wrapped by Generate when it does not know the scenario.
@@ -51,6 +55,6 @@ type Scenario struct{ Name, About string }
 // Generate calls emit for every event, in the order of time, and label for every
 // incident, at the end. The event is only valid during the call. It stops at
 // the first error of either.
-func Generate(opt Options, emit func(*event.Event) error, label func(Label) error) error {
-	return generate(opt, emit, label)
+func Generate(opt Options, emit func(*event.Event, Truth) error, label func(Label) error) error {
+	return generate(opt, func(e *event.Event) error { e.ObservedAt = e.Time; return emit(e, Truth{Attack: -1}) }, label)
 }
