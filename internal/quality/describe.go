@@ -7,4 +7,7 @@ import (
 
 // describe tells the configuration what the people of the network would tell it.
 func describe(cfg *config.Config, net simulate.Network) {
+	d := &cfg.Detect
+	d.DeclaredEgress, d.DeclaredServices, d.ScheduledServices = net.DeclaredEgress, net.DeclaredServices, net.ScheduledServices
+	d.TokenLeeway = net.TokenLeeway
 }

@@ -86,5 +86,5 @@ func (o Options) attacks() ([]*simulate.Script, error) {
 // network is the simulation of one seed.
 func (o Options) network(seed uint64, days int, attacks []*simulate.Script) simulate.Options {
 	return simulate.Options{Seed: seed, Start: start, Duration: time.Duration(days) * 24 * time.Hour, Rate: o.Rate,
-		Hosts: o.Hosts, Users: o.Users, Scripts: attacks, Scenario: "ordinary"}
+		Hosts: o.Hosts, Users: o.Users, Heartbeat: 2 * time.Minute, Calendar: true, Scripts: attacks}
 }

@@ -105,6 +105,13 @@ func newWorld(net simulate.Network, start event.Instant) (*world, error) {
 		return nil, errors.Join(errs...)
 	}
 	w.open()
+	for i, k := range net.Keys { // what keys adopt would have told
+		state := "active"
+		if i > 0 {
+			state = "created"
+		}
+		w.engine.ApplyKey(journal.KeyChange{Network: net.Name, KeyID: k.ID, State: state, At: event.At(k.Created)})
+	}
 	return w, w.startAlerting(cfg.Alert)
 }
 
