@@ -251,7 +251,7 @@ func (m *Manager) Incidents() []incident.Incident {
 	return out
 }
 
-// Incident finds one by id.
+// Incident finds one by id, with its suspicion as of now.
 func (m *Manager) Incident(id string) (incident.Incident, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -259,7 +259,11 @@ func (m *Manager) Incident(id string) (incident.Incident, bool) {
 	if !ok {
 		return incident.Incident{}, false
 	}
-	return inc.Clone(), true
+	c := inc.Clone()
+	if now := m.set.Assess(id, m.now()); now != nil {
+		c.Suspicion = now
+	}
+	return c, true
 }
 
 // Runs lists the runs, newest first.

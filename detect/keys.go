@@ -54,6 +54,23 @@ func (r *keyRegistry) get(network, key string) *Key { return r.keys[keyName{netw
 // key says little.
 func (r *keyRegistry) learning(network string) bool { return r.known[network] == 0 }
 
+// live is the network's active key, the newest of several; empty when none is known.
+func (r *keyRegistry) live(network string) string {
+	var best *Key
+	for _, k := range r.keys {
+		if k.Network != network || k.State != KeyActive {
+			continue
+		}
+		if best == nil || cmp.Or(cmp.Compare(k.Activated, best.Activated), cmp.Compare(k.KeyID, best.KeyID)) > 0 {
+			best = k
+		}
+	}
+	if best == nil {
+		return ""
+	}
+	return best.KeyID
+}
+
 // lifecycle takes a lifecycle event in.
 func (r *keyRegistry) lifecycle(e *event.Event) {
 	if e.KeyID == "" {

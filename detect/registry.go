@@ -86,3 +86,13 @@ func (e *Engine) Keys(network string) []Key {
 	defer e.mu.Unlock()
 	return e.keys.list(network)
 }
+
+// Key finds one server key in the registry.
+func (e *Engine) Key(network, keyID string) (Key, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if k := e.keys.get(network, keyID); k != nil {
+		return *k, true
+	}
+	return Key{}, false
+}

@@ -113,6 +113,13 @@ func writeIncident(w io.Writer, i incident.Incident) {
 		}
 		fmt.Fprintln(w)
 	}
+	if a := i.Suspicion; a != nil {
+		fmt.Fprintf(w, "\nwhy this score\n  %s\n", p(a.Words()))
+		for k := range a.Contributions {
+			fmt.Fprintf(w, "  %s\n", p(a.Contributions[k].Words()))
+		}
+		fmt.Fprintf(w, "  %s\n", p(a.Gate.Words()))
+	}
 	if i.Lead.Resolution != "" {
 		fmt.Fprintf(w, "\nwhat to do\n  %s\n", i.Lead.Resolution)
 	}

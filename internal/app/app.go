@@ -36,7 +36,7 @@ import (
 
 var (
 	_ ingest.Detector    = (*detect.Engine)(nil)
-	_ ingest.FindingSink = (*alert.Manager)(nil)
+	_ ingest.FindingSink = sink{}
 )
 
 // Options is what a daemon needs besides its configuration.

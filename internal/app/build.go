@@ -231,7 +231,7 @@ func (a *App) buildPlaybooks() (err error) {
 	if err != nil {
 		return operator("playbooks", err)
 	}
-	a.proposer = newProposer(&proposer{enabled: a.cfg.Playbook.Propose, manager: a.manager, runner: a.runner, library: a.library, inputs: a.planInputs,
+	a.proposer = newProposer(&proposer{enabled: a.cfg.Playbook.Propose, manager: a.manager, runner: a.runner, library: a.library, inputs: a.planInputs, dead: a.deadKey,
 		leading: func() bool { return a.engine() != nil }, log: a.log})
 	a.subscribe()
 	return nil
@@ -276,6 +276,22 @@ func (a *App) planInputs(inc incident.Incident) map[string]string {
 		}
 	}
 	return nil
+}
+
+// deadKey reports whether the incident is about a key that is known to be revoked.
+func (a *App) deadKey(inc incident.Incident) bool {
+	return inc.Subject.Field == event.FieldKeyID.String() && a.keyState(inc.Subject.Network, inc.Subject.Value) == detect.KeyRevoked
+}
+
+// keyState is what the live engine's registry says of a key; empty when it says
+// nothing.
+func (a *App) keyState(network, keyID string) detect.KeyState {
+	if engine := a.engine(); engine != nil {
+		if k, ok := engine.Key(network, keyID); ok {
+			return k.State
+		}
+	}
+	return ""
 }
 
 func (a *App) buildPosture() (err error) {
