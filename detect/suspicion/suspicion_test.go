@@ -132,7 +132,7 @@ func TestWords(t *testing.T) {
 		lines = append(lines, c.Words())
 	}
 	want := []string{
-		"0.7 % likely that the key is in other hands; log-odds -5.0 = -7.0 to begin with, +2.0 place",
+		"4.7 % likely that the key is in other hands; log-odds -3.0 = -5.0 to begin with, +2.0 place",
 		"does not suffice to propose a rotation yet; it lacks a signal of another family than place; or the live key's value found in an event, or a person's report",
 		"+2.0 place: Rule place (1 finding of weight 4.0, last 24 h ago, event t/0@7)",
 		"+0.0 possession: Rule stale (1 finding of weight 0.0, last 24 h ago, event t/0@8): rests on refused requests alone, which show only what the caller lacks",
