@@ -6,7 +6,7 @@ var layers = []struct {
 	number   string
 	packages []string
 }{
-	{"0 values", []string{"event", "internal/secret", "internal/metrics", "configs"}},
+	{"0 values", []string{"event", "internal/secret", "internal/metrics", "configs", "internal/published"}},
 	{"1 values", []string{"detect/finding", "detect/season", "internal/redact"}},
 	{"1b journal, evidence", []string{"alert/journal", "detect/suspicion"}},
 	{"1c incidents", []string{"alert/incident"}},
