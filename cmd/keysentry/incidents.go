@@ -61,7 +61,7 @@ your personal credential (alert.people[].credential).`)
 		return decide(c.Context(), std, d, journal.Decision{Action: journal.ActionSilence, IncidentID: args[0], Reason: *silenceReason,
 			Until: event.At(time.Now().Add(*hold))})
 	}
-	c.AddCommand(list_, showCmd, ack, closeCmd, silence)
+	c.AddCommand(list_, showCmd, ack, closeCmd, silence, reportLeakCommand(std, d))
 	return c
 }
 
@@ -156,5 +156,10 @@ func decide(ctx context.Context, std stdio, d daemonFlags, dec journal.Decision)
 	if err != nil {
 		return err
 	}
-	return show(std.out, *d.format, dec, func(w io.Writer) { fmt.Fprintf(w, "%s: recorded as %s\n", dec.Action, dec.Person) })
+	return show(std.out, *d.format, dec, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: recorded as %s\n", dec.Action, dec.Person)
+		if dec.KeyID != "" && dec.IncidentID != "" {
+			fmt.Fprintf(w, "incident %s about key %s\n", dec.IncidentID, alert.Printable(dec.KeyID))
+		}
+	})
 }

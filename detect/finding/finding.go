@@ -136,6 +136,10 @@ type Finding struct {
 // MaxEvidence bounds Finding.Evidence.
 const MaxEvidence = 20
 
+// RuleUndeclaredRotation is the id of the finding about a key that nobody told of and
+// that works on hosts of ours. A person who adopts or denies the key settles it.
+const RuleUndeclaredRotation = "detect.undeclared_rotation"
+
 // Families of evidence that a server key is in other hands. Signals of one family
 // may have one innocent reason; two families seldom do.
 const (

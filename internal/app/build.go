@@ -154,7 +154,7 @@ func (a *App) buildResponse() error {
 	}
 	var err error
 	a.manager, err = alert.New(a.cfg.Alert, alert.Deps{
-		Journal: a.journal, Notifier: notifier, Positions: positions{a}, Routes: routes, Database: a.cfg.Store.Database, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
+		Journal: a.journal, Notifier: notifier, Positions: positions{a}, Routes: routes, Keys: keyBook{a}, Database: a.cfg.Store.Database, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {
 		return operator("alert", err)
@@ -312,7 +312,7 @@ func (a *App) buildConsole() (err error) {
 		events = a.events
 	}
 	a.console, err = console.New(a.cfg.HTTP, console.Deps{
-		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks, Events: events,
+		Desk: desk{a}, Keys: keyRoom{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks, Events: events,
 		Scorecard: func(ctx context.Context) (posture.Scorecard, error) { return a.posture.Scorecard(ctx), nil },
 		Metrics:   a.opts.Metrics, Logger: a.log,
 	})

@@ -253,6 +253,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", errTakeOver, err)
 	}
 	a.memory.brief(s.engine)
+	s.engine.Bar(suspects(a.manager.Suspects()))
 	bounded, cancel := context.WithTimeout(ctx, memoryAtStart)
 	defer cancel()
 	if err := a.loadRuleMemory(bounded, s.engine, false); err != nil {

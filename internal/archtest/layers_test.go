@@ -38,6 +38,7 @@ var homes = map[string][]string{
 	"github.com/robfig/cron":              {"detect/posture"},
 	"github.com/spf13/cobra":              {"cmd/keysentry"},
 	"github.com/spf13/pflag":              {"cmd/keysentry"},
+	"golang.org/x/term":                   {"cmd/keysentry"},
 	"github.com/go-analyze/charts":        {"alert/slack"},
 	"github.com/cespare/xxhash":           {"store"},
 	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest"},
