@@ -62,6 +62,7 @@ type Engine struct {
 	hosts     inventory
 	ended     *recentSet
 	tokens    *tokenMemory
+	delays    *delays
 	sequences *sequences
 	places    *networks.Namer
 	networks  *networks.Table
@@ -124,9 +125,11 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cfg.Windows.Lateness, cfg.Windows.Standalone = cfg.Lateness, true
 	cover := newCoverage(cfg.MaxHosts)
 	cfg.Windows.Coverage = cover.ofGroup
+	late := newDelays()
+	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
 		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
-		tokens: newTokenMemory(cfg), sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
+		tokens: newTokenMemory(cfg), delays: late, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.changes, _ = cfg.changes() // validated
@@ -297,6 +300,7 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 		e.facts.succeeded(ev)
 		e.hosts.observe(ev)
 		if !imported {
+			e.delays.saw(ev)
 			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
 			e.sequences.saw(ev)
 		}
