@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/event"
@@ -17,7 +18,8 @@ type Key struct {
 	Activated      event.Instant
 	Retired        event.Instant
 	Revoked        event.Instant
-	Source         string // who told it last: lifecycle, run, store, person:ID
+	Used           event.Instant `json:",omitempty"` // when it worked last; zero: not seen
+	Source         string        // who told it last: lifecycle, run, store, person:ID
 	// Probed: the platform was asked and agreed, when the key was adopted.
 	Probed bool `json:",omitempty"`
 }
@@ -216,7 +218,7 @@ func (r *keyRegistry) list(network string) []Key {
 type certificate struct {
 	cn                  string
 	notBefore, notAfter event.Instant
-	disabled            bool
+	active, disabled    bool
 }
 
 // settings are what is known of one network besides keys.
@@ -224,6 +226,8 @@ type settings struct {
 	secureOff   bool
 	secureSince event.Instant
 	regions     map[string]bool // in which calls succeeded
+	// firstMint is since when mints come in, without a pause of more than a day.
+	firstMint, lastMint event.Instant
 }
 
 // maxRegions bounds the regions of one network.
@@ -279,15 +283,20 @@ func (f *facts) certificate(e *event.Event) {
 	}
 	c.notBefore = cmp.Or(e.CertNotBefore, c.notBefore)
 	c.notAfter = cmp.Or(e.CertNotAfter, c.notAfter)
+	c.active = c.active || e.Type == event.TypeCertificateActivated
 	c.disabled = c.disabled || e.Type == event.TypeCertificateDisabled
 }
 
-// succeeded remembers that calls to a region succeed.
+// succeeded remembers that calls to a region succeed, and that mints come in.
 func (f *facts) succeeded(e *event.Event) {
+	s := f.network(e.Network)
+	if s.firstMint == 0 || e.TS.Sub(s.lastMint) > 24*time.Hour {
+		s.firstMint = e.TS
+	}
+	s.firstMint, s.lastMint = min(s.firstMint, e.TS), max(s.lastMint, e.TS)
 	if e.Region == "" {
 		return
 	}
-	s := f.network(e.Network)
 	if !s.regions[e.Region] && len(s.regions) < maxRegions {
 		s.regions[strings.Clone(e.Region)] = true
 	}

@@ -10,7 +10,7 @@ var layers = []struct {
 	{"1 values", []string{"detect/finding", "detect/season", "internal/redact"}},
 	{"1b journal, evidence", []string{"alert/journal", "detect/suspicion"}},
 	{"1c incidents", []string{"alert/incident"}},
-	{"2 language", []string{"rules", "detect/offset", "detect/memory", "internal/simulate", "internal/kafkawire", "ingest/mapping", "ingest/cloudevents"}},
+	{"2 language", []string{"rules", "detect/offset", "detect/memory", "detect/networks", "internal/simulate", "internal/kafkawire", "ingest/mapping", "ingest/cloudevents"}},
 	{"2b windows", []string{"detect/correlate", "detect/stored", "rules/library"}},
 	{"3 domain", []string{"ingest", "detect", "detect/posture", "alert", "alert/playbook"}},
 	{"4 adapters", []string{
@@ -53,4 +53,5 @@ var homes = map[string][]string{
 	"github.com/rs/zerolog":               {"internal/stage"}, // toxiproxy's logger
 	"golang.org/x/sync":                   {"*"},
 	"golang.org/x/time":                   {"ingest/http"},
+	"github.com/gaissmai/bart":            {"detect/networks"},
 }
