@@ -33,6 +33,9 @@ type Config struct {
 	DeclaredEgress   []string `yaml:"declared_egress"`
 	// MaxHosts bounds the hosts that the inventory remembers.
 	MaxHosts int `yaml:"max_hosts"`
+	// MaxMints bounds the auth tokens whose minting is remembered, of all networks:
+	// 100 bytes each. It should hold those of an hour.
+	MaxMints int `yaml:"max_mints"`
 	// EvidenceEvents is how many recent matching events are kept for the
 	// evidence of findings.
 	EvidenceEvents int `yaml:"evidence_events"`
@@ -49,6 +52,7 @@ func DefaultConfig() Config {
 		HeartbeatTimeout: 10 * time.Minute,
 		TokenLeeway:      60 * time.Second,
 		MaxHosts:         100_000,
+		MaxMints:         262_144,
 		EvidenceEvents:   65_536,
 		Windows:          correlate.DefaultConfig(),
 	}
@@ -78,6 +82,9 @@ func (c Config) Validate() []error {
 	if c.MaxHosts < 1 {
 		errs = append(errs, errors.New("max_hosts: must be at least 1"))
 	}
+	if c.MaxMints < 1 || c.MaxMints > maxMaxMints {
+		errs = append(errs, fmt.Errorf("max_mints: must be 1 to %d", maxMaxMints))
+	}
 	if c.EvidenceEvents < 1 {
 		errs = append(errs, errors.New("evidence_events: must be at least 1"))
 	}
@@ -89,6 +96,9 @@ func (c Config) Validate() []error {
 	}
 	return errs
 }
+
+// maxMaxMints keeps the memory of mints below 3 GB.
+const maxMaxMints = 1 << 25
 
 // egress parses DeclaredEgress.
 func (c Config) egress() ([]netip.Prefix, error) {

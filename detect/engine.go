@@ -58,6 +58,7 @@ type Engine struct {
 	facts     facts
 	hosts     inventory
 	ended     *recentSet
+	mints     *mints
 	coverage  *coverage
 	probes    map[string]*probe
 	parts     map[event.Partition]*partition
@@ -117,7 +118,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cover := newCoverage(cfg.MaxHosts)
 	cfg.Windows.Coverage = cover.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
-		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
+		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded), mints: newMints(cfg.MaxMints),
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.windows, e.past = e.newWindows(deps.Rules)
@@ -282,6 +283,7 @@ func (e *Engine) learn(ev *event.Event) {
 	case ev.Type == event.TypeAuthTokenIssued:
 		e.facts.succeeded(ev)
 		e.hosts.observe(ev)
+		e.mints.saw(ev)
 	default:
 		e.hosts.observe(ev)
 		e.ended.ends(ev)
