@@ -24,6 +24,10 @@ type Config struct {
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"`
 	// TokenLeeway is the clock difference that the platform tolerates in a token.
 	TokenLeeway time.Duration `yaml:"token_leeway"`
+	// TokenLife is how long an auth token lives, and SessionLife an access token,
+	// where their records do not tell.
+	TokenLife   time.Duration `yaml:"token_life"`
+	SessionLife time.Duration `yaml:"session_life"`
 	// ScheduledServices are services that stay in the inventory while silent,
 	// such as a nightly job.
 	ScheduledServices []string `yaml:"scheduled_services"`
@@ -36,6 +40,9 @@ type Config struct {
 	// MaxMints bounds the auth tokens whose minting is remembered, of all networks:
 	// 100 bytes each. It should hold those of an hour.
 	MaxMints int `yaml:"max_mints"`
+	// MaxSessions bounds the sessions, and the devices, whose begin is remembered,
+	// of all networks: 150 bytes each.
+	MaxSessions int `yaml:"max_sessions"`
 	// EvidenceEvents is how many recent matching events are kept for the
 	// evidence of findings.
 	EvidenceEvents int `yaml:"evidence_events"`
@@ -51,8 +58,11 @@ func DefaultConfig() Config {
 		InventoryAge:     24 * time.Hour,
 		HeartbeatTimeout: 10 * time.Minute,
 		TokenLeeway:      60 * time.Second,
+		TokenLife:        10 * time.Minute,
+		SessionLife:      30 * 24 * time.Hour,
 		MaxHosts:         100_000,
 		MaxMints:         262_144,
+		MaxSessions:      262_144,
 		EvidenceEvents:   65_536,
 		Windows:          correlate.DefaultConfig(),
 	}
@@ -71,6 +81,8 @@ func (c Config) Validate() []error {
 		{"inventory_age", c.InventoryAge, true},
 		{"heartbeat_timeout", c.HeartbeatTimeout, false},
 		{"token_leeway", c.TokenLeeway, true},
+		{"token_life", c.TokenLife, false},
+		{"session_life", c.SessionLife, false},
 	} {
 		if d.v < 0 || d.v == 0 && !d.zero {
 			errs = append(errs, fmt.Errorf("%s: must be positive", d.name))
@@ -82,8 +94,13 @@ func (c Config) Validate() []error {
 	if c.MaxHosts < 1 {
 		errs = append(errs, errors.New("max_hosts: must be at least 1"))
 	}
-	if c.MaxMints < 1 || c.MaxMints > maxMaxMints {
-		errs = append(errs, fmt.Errorf("max_mints: must be 1 to %d", maxMaxMints))
+	for _, x := range []struct {
+		name string
+		n    int
+	}{{"max_mints", c.MaxMints}, {"max_sessions", c.MaxSessions}} {
+		if x.n < 1 || x.n > maxMemo {
+			errs = append(errs, fmt.Errorf("%s: must be 1 to %d", x.name, maxMemo))
+		}
 	}
 	if c.EvidenceEvents < 1 {
 		errs = append(errs, errors.New("evidence_events: must be at least 1"))
@@ -97,8 +114,8 @@ func (c Config) Validate() []error {
 	return errs
 }
 
-// maxMaxMints keeps the memory of mints below 3 GB.
-const maxMaxMints = 1 << 25
+// maxMemo keeps the memory of mints below 4 GB.
+const maxMemo = 1 << 25
 
 // egress parses DeclaredEgress.
 func (c Config) egress() ([]netip.Prefix, error) {

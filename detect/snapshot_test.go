@@ -114,7 +114,7 @@ func TestConfigValidate(t *testing.T) {
 	for _, err := range bad.Validate() {
 		got = append(got, err.Error()[:8])
 	}
-	want := []string{"idle_aft", "inventor", "heartbea", "lateness", "max_host", "max_mint", "evidence", "declared", "windows.", "windows.", "windows."}
+	want := []string{"idle_aft", "inventor", "heartbea", "token_li", "session_", "lateness", "max_host", "max_mint", "max_sess", "evidence", "declared", "windows.", "windows.", "windows."}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -27,9 +27,11 @@ type Event struct {
 	Origin Origin
 	Mode   AuthMode
 
-	// Cause and CauseConfidence are decided by detection, for refused events.
+	// Cause, CauseConfidence and CauseGrounds, the facts that Cause rests on, are
+	// decided by detection, for refused events.
 	Cause           Cause
 	CauseConfidence float32
+	CauseGrounds    Grounds
 	// Rediagnosed says that Cause was decided again on a re-read, without the
 	// state that the live decision had.
 	Rediagnosed bool
