@@ -22,6 +22,8 @@ import (
 type Deps struct {
 	Rules  *rules.Set
 	Clocks Clocks // nil: no clock is known
+	// Declared is what the configuration says about networks, by name.
+	Declared map[string]Declared
 	// Imported says that the times of a topic are its producer's (observed:
 	// producer): its windows have a watermark of their own, which follows the
 	// records and never the clock. nil: no topic is.
@@ -60,7 +62,8 @@ type Engine struct {
 	keys      keyRegistry
 	facts     facts
 	hosts     inventory
-	ended     *recentSet
+	sessions  *sessions
+	mints     *mints
 	tokens    *tokenMemory
 	delays    *delays
 	sequences *sequences
@@ -130,7 +133,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	late := newDelays()
 	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
-		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
+		keys: newKeyRegistry(), facts: newFacts(deps.Declared), hosts: newInventory(cfg), sessions: newSessions(cfg.MaxSessions), mints: newMints(cfg.MaxMints),
 		tokens: newTokenMemory(cfg), delays: late, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
@@ -267,7 +270,7 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		e.derive(ev)
 		if ev.Refused() {
 			v := d.diagnose(ev)
-			ev.Cause, ev.CauseConfidence = v.cause, v.confidence
+			ev.Cause, ev.CauseConfidence, ev.CauseGrounds = v.cause, v.confidence, v.grounds
 			if !silent {
 				e.m.causes[v.cause].Inc()
 			}
@@ -305,6 +308,7 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 		e.keys.used(ev)
 		e.facts.succeeded(ev)
 		e.hosts.observe(ev)
+		e.mints.saw(ev)
 		if !imported {
 			e.delays.saw(ev)
 			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
@@ -312,20 +316,27 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 		}
 	case ev.Type == event.TypeRequestAllowed:
 		e.keys.used(ev)
+		e.hosts.observe(ev)
+		e.sessions.saw(ev)
+	case ev.Refused():
+		e.hosts.observe(ev)
+		e.facts.refused(ev)
+		e.sessions.saw(ev)
 	case ev.Type == event.TypeSessionCreated:
 		if !imported {
 			e.tokens.saw(ev, "")
 		}
-		e.ended.ends(ev)
+		e.facts.succeeded(ev)
+		e.sessions.saw(ev)
 	default:
 		e.hosts.observe(ev)
-		e.ended.ends(ev)
+		e.sessions.saw(ev)
 	}
 }
 
 // diagnoser reads the registries; the caller holds mu while it is used.
 func (e *Engine) diagnoser() *diagnoser {
-	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, ended: e.ended, clocks: e.clocks, leeway: e.cfg.TokenLeeway}
+	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, sessions: e.sessions, mints: e.mints, clocks: e.clocks, cfg: &e.cfg}
 }
 
 // isProbe reports whether ev is the event of a probe of ours. It is once: a copy
@@ -454,7 +465,7 @@ func (e *Engine) Diagnose(events []event.Event) {
 		e.derive(ev)
 		if ev.Refused() {
 			v := d.diagnose(ev)
-			ev.Cause, ev.CauseConfidence, ev.Rediagnosed = v.cause, v.confidence, true
+			ev.Cause, ev.CauseConfidence, ev.CauseGrounds, ev.Rediagnosed = v.cause, v.confidence, v.grounds, true
 		}
 		ev.Traits = e.judgeTraits(ev)
 	}

@@ -325,6 +325,20 @@ func (v *inventory) find(e *event.Event) *host {
 	return v.sources[sourceName{e.Network, e.SourceIP}]
 }
 
+// ours is the host that made the call, or nil. It knows more of them than find: a
+// host of ours that calls from where another one mints (their gateway has a new
+// address), and a young host that has not minted yet, by the address of the fleet.
+func (v *inventory) ours(e *event.Event) *host {
+	if h := v.find(e); h != nil || e.Host == "" || !e.SourceIP.IsValid() || !v.declared(e) {
+		return h
+	}
+	fleet := v.sources[sourceName{e.Network, e.SourceIP}]
+	if h := v.hosts[hostName{e.Network, e.Host}]; fleet != nil && h != nil && h.firstMint != 0 {
+		return h
+	}
+	return fleet
+}
+
 func (h *host) cameFrom(a netip.Addr) bool {
 	return !a.IsValid() || len(h.sources) == 0 || slices.Contains(h.sources, a)
 }
