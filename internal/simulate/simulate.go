@@ -175,7 +175,7 @@ func Describe(opt Options) (Network, error) {
 	n := Network{Name: g.opt.Network, CNs: map[string]string{}, ChangeFrom: officeFrom, ChangeTo: officeTo, Admins: admins,
 		TokenLeeway: leeway, FingerprintKey: g.opt.FingerprintKey, Secrets: []string{liveSecret, secondSecret, dormantSecret}}
 	old := g.opt.Start.Add(-120 * 24 * time.Hour)
-	n.Keys = []Key{{ID: g.key, Created: old, LastUse: g.opt.Start}, {ID: g.fingerprint(dormantSecret), Created: old, LastUse: g.opt.Start.Add(-90 * 24 * time.Hour)}}
+	n.Keys = []Key{{ID: g.key, Created: old, LastUse: g.opt.Start}, {ID: g.fingerprint(dormantSecret), Created: old.Add(-300 * 24 * time.Hour), LastUse: g.opt.Start.Add(-90 * 24 * time.Hour)}}
 	for _, s := range g.services {
 		n.DeclaredServices = append(n.DeclaredServices, s.name)
 		n.DeclaredEgress = append(n.DeclaredEgress, s.egress.String())
