@@ -13,11 +13,19 @@ type arrivals struct {
 }
 
 type arrival struct {
-	ev    event.Event
-	truth Truth
+	ev       event.Event
+	truth    Truth
+	happened event.Instant
 }
 
-func (a *arrivals) push(e *event.Event, t Truth) {
+// count takes a hostile event in.
+func (l *Label) count(a *arrival) {
+	if l.Hostile++; l.Hostile == 1 || a.happened < l.First {
+		l.FirstID, l.First = a.ev.ID, a.happened
+	}
+}
+
+func (a *arrivals) push(e *event.Event, t Truth, happened event.Instant) {
 	var k int32
 	if n := len(a.free); n > 0 {
 		k, a.free = a.free[n-1], a.free[:n-1]
@@ -26,7 +34,7 @@ func (a *arrivals) push(e *event.Event, t Truth) {
 		a.slots = append(a.slots, arrival{})
 	}
 	s := &a.slots[k]
-	s.ev, s.truth = *e, t
+	s.ev, s.truth, s.happened = *e, t, happened
 	a.heap = append(a.heap, k)
 	for i := len(a.heap) - 1; i > 0; {
 		up := (i - 1) / 2
@@ -45,14 +53,14 @@ func (a *arrivals) less(x, y int32) bool {
 	return s.ev.ObservedAt < t.ev.ObservedAt || s.ev.ObservedAt == t.ev.ObservedAt && x < y
 }
 
-// pop hands out the next event that arrives before a time; it is lent until the next
-// call.
-func (a *arrivals) pop(before event.Instant) (*event.Event, Truth, bool) {
+// pop hands out the next event that arrives before a time, or nil; it is lent until
+// the next call.
+func (a *arrivals) pop(before event.Instant) *arrival {
 	if a.lent {
 		a.free, a.lent = append(a.free, a.taken), false
 	}
 	if len(a.heap) == 0 || a.slots[a.heap[0]].ev.ObservedAt >= before {
-		return nil, Truth{}, false
+		return nil
 	}
 	k := a.heap[0]
 	last := len(a.heap) - 1
@@ -72,5 +80,5 @@ func (a *arrivals) pop(before event.Instant) (*event.Event, Truth, bool) {
 		i = small
 	}
 	a.taken, a.lent = k, true
-	return &a.slots[k].ev, a.slots[k].truth, true
+	return &a.slots[k]
 }

@@ -145,11 +145,14 @@ func (g *generator) run() error {
 // deliver hands out what arrives before a time.
 func (g *generator) deliver(before event.Instant) {
 	for g.err == nil {
-		e, t, ok := g.arrivals.pop(before)
-		if !ok {
+		a := g.arrivals.pop(before)
+		if a == nil {
 			return
 		}
-		g.err = g.emit(e, t)
+		if k := a.truth.Attack; k >= 0 {
+			g.labels[k].count(a)
+		}
+		g.err = g.emit(&a.ev, a.truth)
 	}
 }
 
@@ -210,15 +213,8 @@ func (g *generator) send(delay time.Duration) {
 	if !g.visible(g.ev.Origin) {
 		return
 	}
-	if k := g.truth.Attack; k >= 0 {
-		l := &g.labels[k]
-		if l.Hostile == 0 {
-			l.FirstID, l.First = g.ev.ID, g.now
-		}
-		l.Hostile++
-	}
 	g.ev.ObservedAt = g.now.Add(delay)
-	g.arrivals.push(&g.ev, g.truth)
+	g.arrivals.push(&g.ev, g.truth, g.now)
 }
 
 // refuse says how the event was refused, and why in truth.

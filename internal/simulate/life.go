@@ -69,11 +69,15 @@ func (g *generator) heartbeats() {
 func (g *generator) login() {
 	g.in(g.gap(), g.login)
 	u := g.rng.IntN(g.users.n)
-	which := 0
-	if g.users.hash(u, 3)%3 == 0 {
-		which = g.rng.IntN(2)
+	device := ""
+	if g.opt.Calendar { // a short run tells the least
+		which := 0
+		if g.users.hash(u, 3)%3 == 0 {
+			which = g.rng.IntN(2)
+		}
+		device = g.users.device(u, which)
 	}
-	g.mintAndOpen(g.anyHost(), u, g.users.device(u, which), g.client(u))
+	g.mintAndOpen(g.anyHost(), u, device, g.client(u))
 }
 
 // client is where a user is now: at home or behind a carrier.
@@ -114,7 +118,7 @@ func (g *generator) setClient(a netip.Addr) {
 }
 
 func (g *generator) stampCert(s *service) {
-	if s.mode == event.ModeSecureMtls {
+	if g.opt.Calendar {
 		g.ev.SetString(event.FieldCertID, s.certID)
 		g.ev.SetString(event.FieldCertCN, s.cn)
 	}
@@ -253,8 +257,10 @@ func (g *generator) beginSession(t event.Type, s *session) {
 		g.ev.SetString(event.FieldDeviceID, s.device)
 	}
 	g.ev.SetString(event.FieldEndpoint, sessionsEndpoint)
-	g.ev.Mode = event.ModeSecure
-	g.ev.Present = g.ev.Present.Set(event.FieldAuthMode)
+	if g.opt.Calendar {
+		g.ev.Mode = event.ModeSecure
+		g.ev.Present = g.ev.Present.Set(event.FieldAuthMode)
+	}
 	g.setSource(s.client)
 }
 
@@ -270,14 +276,16 @@ func (g *generator) denySession(s session, status uint16, code, reason string, c
 func (g *generator) openSession(s session) {
 	s.opened = g.now
 	g.beginSession(event.TypeSessionCreated, &s)
-	g.ev.SetString(event.FieldSessionID, s.id)
+	if g.opt.Calendar {
+		g.ev.SetString(event.FieldSessionID, s.id)
+	}
 	g.ev.Status = 200
 	g.ev.Present = g.ev.Present.Set(event.FieldStatus)
 	g.report()
+	g.recent.add(s)
 	if !g.opt.Calendar {
 		return
 	}
-	g.recent.add(s)
 	switch {
 	case g.chance(1.0 / 250): // an app that comes back with a session of last month
 		old := s

@@ -260,7 +260,7 @@ func ScriptNamed(name string) (*Script, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("%w %q: there are %s", ErrScenario, name, names())
+	return nil, fmt.Errorf("%w %q: `keysentry simulate --help` lists them", ErrScenario, name)
 }
 
 // Attacks are the shipped scenarios that are modelled on public incidents.

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/event"
@@ -246,15 +245,6 @@ func Scenarios() []Scenario {
 		out = append(out, Scenario{s.Name, s.Title})
 	}
 	return out
-}
-
-// names lists the scenarios for a message.
-func names() string {
-	var out []string
-	for _, s := range Scenarios() {
-		out = append(out, s.Name)
-	}
-	return strings.Join(out, ", ")
 }
 
 // prefix is a network that the simulation owns.

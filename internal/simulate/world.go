@@ -92,6 +92,11 @@ func (g *generator) build() {
 			g.addHost(s)
 		}
 	}
+	if !g.opt.Calendar {
+		for _, s := range g.services {
+			s.mode = event.ModeSecure
+		}
+	}
 	if s := g.services[len(g.services)-1]; s.nightly {
 		g.nightly = s.hosts[0]
 		g.nightly.name = "nightly-export-1"
