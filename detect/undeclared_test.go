@@ -160,8 +160,10 @@ func TestInventoryAndOpenCompromise(t *testing.T) {
 
 	e := newEngine(t, nil)
 	observe(e, 0, settled()...)
-	observe(e, 20, from(minted(at(1), "evil", "k2"), "203.0.113.9"), from(minted(at(5), "evil", "k2"), "203.0.113.9"))
+	observe(e, 20, from(minted(at(1), "evil", "k2"), "203.0.113.9"), from(minted(at(5), "evil", "k2"), "203.0.113.9"),
+		from(minted(at(2), "evil-2", "k2"), "203.0.113.9"), from(minted(at(5), "evil-2", "k2"), "203.0.113.9"))
 	e.Bar(bad)
+	e.Bar(bad) // said again and again
 	observe(e, 30, from(minted(at(12), "evil", "k2"), "203.0.113.9"), from(minted(at(13), "other", "k2"), "203.0.113.9"), from(minted(at(30), "other", "k2"), "203.0.113.9"))
 	if live(e, "evil", at(31)) || live(e, "other", at(31)) {
 		t.Error("a host entered from the source of an open compromise")
@@ -169,13 +171,13 @@ func TestInventoryAndOpenCompromise(t *testing.T) {
 	if !live(e, "h1", at(31)) {
 		t.Error("a host of ours was taken out")
 	}
-	if got := e.ForeignUse("n1"); len(got) != 2 {
+	if got := e.ForeignUse("n1"); len(got) != 2 { // evil and other
 		t.Errorf("foreign uses: %+v", got)
 	}
 	// When the incident is over, the day begins anew.
 	e.Bar(nil)
-	observe(e, 40, from(minted(at(40), "evil", "k2"), "203.0.113.9"))
-	if live(e, "evil", at(41)) {
+	observe(e, 40, from(minted(at(40), "evil", "k2"), "203.0.113.9"), from(minted(at(40), "evil-2", "k2"), "203.0.113.9"))
+	if live(e, "evil", at(41)) || live(e, "evil-2", at(41)) {
 		t.Error("what it minted during the incident counts")
 	}
 	observe(e, 50, from(minted(at(51), "evil", "k2"), "203.0.113.9"))
