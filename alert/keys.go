@@ -74,10 +74,14 @@ func (m *Manager) open(d *journal.Decision, f finding.Finding, now event.Instant
 	return out
 }
 
+// undeclaredName is the name of rules that ask the same.
+const undeclaredName = "undeclared_rotation"
+
 // settle resolves the ticket that asked whether the key is one of ours.
 func (m *Manager) settle(d *journal.Decision, how string, now event.Instant) []journal.Entry {
 	inc, ok := m.set.Latest(incident.Fingerprint(finding.Other, keySubject(d)))
-	if !ok || !inc.State.Active() || inc.Lead.RuleID != finding.RuleUndeclaredRotation || len(inc.Rules) > 1 {
+	asks := ok && (inc.HasRule(finding.RuleUndeclaredRotation) || inc.Lead.RuleName == undeclaredName)
+	if !asks || !inc.State.Active() || inc.Severity > finding.Ticket {
 		return nil
 	}
 	d.IncidentID = inc.ID

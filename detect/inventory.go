@@ -227,15 +227,25 @@ func (v *inventory) mint(e *event.Event) {
 	v.minting, v.using = h, u
 }
 
-// bar names the sources of open compromises. Hosts that have not entered lose what
-// they have collected from there: their day begins anew when the incident is over.
+// bar names the sources of open compromises. Hosts that have not entered and were
+// seen to mint there are forgotten: their day begins anew when the incident is over.
 func (v *inventory) bar(sources map[sourceName]bool) {
+	fresh := map[sourceName]bool{}
 	for n := range sources {
-		if h := v.sources[n]; h != nil && !v.hostile[n] && h.lastMint.Sub(h.firstMint) < v.cfg.InventoryAge {
-			v.drop(h)
+		if !v.hostile[n] {
+			fresh[n] = true
 		}
 	}
 	v.hostile = sources
+	if len(fresh) == 0 {
+		return
+	}
+	for _, h := range v.hosts {
+		if h.lastMint.Sub(h.firstMint) < v.cfg.InventoryAge &&
+			slices.ContainsFunc(h.sources, func(a netip.Addr) bool { return fresh[sourceName{h.network, a}] }) {
+			v.drop(h)
+		}
+	}
 }
 
 // barred reports whether a mint comes from a source of an open compromise, unless

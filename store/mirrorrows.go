@@ -66,9 +66,28 @@ func (m mirrorRows) add(r *journal.Record) error {
 		})
 	case journal.KindKeyObserved:
 		var b journal.KeyChange
-		return m.decoded(r, &b, func() { m.row("server_keys", b.Network, b.KeyID, b.State, at(b.At), "journal", "", b.RunID) })
+		return m.decoded(r, &b, func() { m.key(&b) })
 	}
 	return nil
+}
+
+// key makes the rows of a fact about a key. What a person adopted is active, and
+// created when that is known; what no probe agreed to, or was denied, is no fact: the
+// journal has it.
+func (m mirrorRows) key(b *journal.KeyChange) {
+	row := func(state string, when event.Instant) {
+		m.row("server_keys", b.Network, b.KeyID, state, at(when), "journal", b.Person, b.RunID)
+	}
+	switch {
+	case b.State == journal.KeyDenied, b.State == journal.KeyAdopted && b.Probe != journal.ProbeAgreed:
+	case b.State != journal.KeyAdopted:
+		row(b.State, b.At)
+	case b.Created != 0:
+		row("created", b.Created)
+		row("active", b.Created)
+	default:
+		row("active", b.At)
+	}
 }
 
 func (m mirrorRows) decoded(r *journal.Record, body any, then func()) error {

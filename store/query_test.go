@@ -53,8 +53,10 @@ func askEverything(t *testing.T, c *Client, old bool) {
 		t.Fatal(len(all), err)
 	}
 	given := map[string]map[string]string{
-		"blast_radius":    {"key_id": "k1:9f86d081884c7d65"},
-		"entity_timeline": {"value": "10.1.7.7"},
+		"blast_radius":          {"key_id": "k1:9f86d081884c7d65"},
+		"blast_radius_users":    {"key_id": "k1:9f86d081884c7d65"},
+		"blast_radius_timeline": {"key_id": "k1:9f86d081884c7d65"},
+		"entity_timeline":       {"value": "10.1.7.7"},
 	}
 	mayBeEmpty := map[string]bool{"key_age": true, "cert_lead": true, "findings": true, "incidents": true, "clock_offsets": true}
 	for _, q := range all {

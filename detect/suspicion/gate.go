@@ -3,6 +3,7 @@ package suspicion
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ type candidate struct {
 }
 
 // gate looks for a fact, and then for two independent signals.
-func (a *Account) gate(at event.Instant) Gate {
+func (a *Account) gate(at event.Instant, logOdds float64) Gate {
 	for _, s := range a.sources {
 		if because := factWords[s.fact]; because != "" {
 			return Gate{Met: true, Because: because, Findings: []string{s.signals[len(s.signals)-1].id}}
@@ -69,6 +70,9 @@ func (a *Account) gate(at event.Instant) Gate {
 		for _, y := range strong[i+1:] {
 			switch {
 			case x.s.family == y.s.family:
+			case disjoint(x.sig.refs, y.sig.refs) && logOdds < Even:
+				return Gate{Lacks: fmt.Sprintf("more weight: the signals of %s and %s are independent, and with all others make it no more than %s likely",
+					x.s.family, y.s.family, Percent(probability(logOdds))) + facts}
 			case disjoint(x.sig.refs, y.sig.refs):
 				return Gate{Met: true, Findings: []string{x.sig.id, y.sig.id},
 					Because: fmt.Sprintf("two independent signals: %s (%s) and %s (%s)", x.s.family, x.s.title, y.s.family, y.s.title)}
@@ -79,6 +83,8 @@ func (a *Account) gate(at event.Instant) Gate {
 	}
 	return Gate{Lacks: lacks(strong, faded, shared, at)}
 }
+
+func probability(logOdds float64) float64 { return 1 / (1 + math.Exp(-logOdds)) }
 
 var factWords = map[finding.Fact]string{
 	finding.ValueSeen:    "the value of the live key was found in an event, which nobody outside can cause",

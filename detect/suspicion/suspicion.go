@@ -19,7 +19,9 @@
 // A rotation is proposed on two independent signals, or on one fact that nobody
 // outside can cause. Signals are independent when they come from different families
 // and share no event. A signal is a finding of which at least MinSignal is left: a
-// finding that rests on refused requests has no weight and is none.
+// finding that rests on refused requests has no weight and is none. Two signals of
+// rules that say little (a busy hour, a new endpoint) come together on any good day,
+// so the sum of all has to make a theft as likely as not, too.
 package suspicion
 
 import (
@@ -34,14 +36,15 @@ import (
 
 const (
 	// Prior is the log-odds without any signal. It is a convention and no measurement:
-	// with it one signal of an ordinary weight (3) leaves a theft unlikely (12 %), and
-	// two make it likely (73 %).
-	Prior = -5.0
+	// with it one signal of an ordinary weight (3) leaves a theft unlikely (27 %), and
+	// two make it likely (88 %).
+	Prior = -4.0
 	// HalfLife is the time in which a signal loses half of its weight.
 	HalfLife = 24 * time.Hour
-	// MinSignal is the least weight with which a finding counts for the gate: what is
-	// seen is e times as likely with a thief as without.
-	MinSignal = 1.0
+	// MinSignal is the least weight with which a finding counts for the gate.
+	MinSignal = 0.5
+	// Even is the log-odds that the sum must reach for the gate: as likely as not.
+	Even = 0.0
 	// MaxWeight bounds the weight of one finding, whatever its rule says.
 	MaxWeight = 8.0
 	// FactWeight is what a fact adds; it does not fade.
@@ -200,8 +203,8 @@ func (a *Account) Assess(at event.Instant) Assessment {
 	for i := range out.Contributions {
 		out.LogOdds += out.Contributions[i].Adds
 	}
-	out.Probability = 1 / (1 + math.Exp(-out.LogOdds))
-	out.Gate = a.gate(at)
+	out.Probability = probability(out.LogOdds)
+	out.Gate = a.gate(at, out.LogOdds)
 	return out
 }
 

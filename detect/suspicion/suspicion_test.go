@@ -53,23 +53,26 @@ func TestGate(t *testing.T) {
 		met      bool
 		says     string
 	}{
-		"nothing":                             {nil, noon, false, "two signals of different families"},
-		"one signal":                          {[]*finding.Finding{found("place", finding.Place, 5, noon, 1)}, noon, false, "another family than place"},
-		"two families, different events":      {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, noon, 2)}, noon, true, "volume (Rule fan) and place (Rule place)"},
-		"two rules of one family":             {[]*finding.Finding{found("a", finding.Place, 3, noon, 1), found("b", finding.Place, 3, noon, 2)}, noon, false, "another family than place"},
-		"one rule twice":                      {[]*finding.Finding{found("a", finding.Place, 3, noon, 1), found("a", finding.Place, 3, later(time.Hour), 2)}, later(time.Hour), false, "another family than place"},
-		"two families, the same event":        {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, noon, 1, 2, 3)}, noon, false, "rest on the same"},
-		"the same event first, another later": {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, noon, 1, 2), found("place", finding.Place, 3, later(time.Hour), 9)}, later(time.Hour), true, "two independent signals"},
-		"without events":                      {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), noEvents}, noon, false, "rest on the same"},
-		"a refused request beside a signal":   {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), refused(found("stale", finding.Possession, 5, noon, 2))}, noon, false, "another family than place"},
-		"two families of refused requests":    {[]*finding.Finding{refused(found("a", finding.Place, 5, noon, 1)), refused(found("b", finding.Volume, 5, noon, 2))}, noon, false, "two signals of different families"},
-		"refusals that end in a success":      {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), mixed}, noon, true, "two independent signals"},
-		"a weak signal":                       {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 0.9, noon, 2)}, noon, false, "another family than place"},
-		"a signal that faded":                 {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, later(72*time.Hour), 2)}, later(72 * time.Hour), false, "Rule place, 3 days old, has faded"},
-		"without a family":                    {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("odd", "", 3, noon, 2)}, noon, false, "another family than place"},
-		"the live key's value in a field":     {[]*finding.Finding{fact(finding.ValueSeen)}, later(1000 * time.Hour), true, "found in an event"},
-		"a person's report":                   {[]*finding.Finding{fact(finding.PersonReport)}, noon, true, "a person reported"},
-		"a fact of an unknown kind":           {[]*finding.Finding{fact("rumour")}, noon, false, "two signals of different families"},
+		"nothing":                                  {nil, noon, false, "two signals of different families"},
+		"one signal":                               {[]*finding.Finding{found("place", finding.Place, 5, noon, 1)}, noon, false, "another family than place"},
+		"two families, different events":           {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, noon, 2)}, noon, true, "volume (Rule fan) and place (Rule place)"},
+		"two rules of one family":                  {[]*finding.Finding{found("a", finding.Place, 3, noon, 1), found("b", finding.Place, 3, noon, 2)}, noon, false, "another family than place"},
+		"one rule twice":                           {[]*finding.Finding{found("a", finding.Place, 3, noon, 1), found("a", finding.Place, 3, later(time.Hour), 2)}, later(time.Hour), false, "another family than place"},
+		"two families, the same event":             {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, noon, 1, 2, 3)}, noon, false, "rest on the same"},
+		"the same event first, another later":      {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, noon, 1, 2), found("place", finding.Place, 3, later(time.Hour), 9)}, later(time.Hour), true, "two independent signals"},
+		"without events":                           {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), noEvents}, noon, false, "rest on the same"},
+		"a refused request beside a signal":        {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), refused(found("stale", finding.Possession, 5, noon, 2))}, noon, false, "another family than place"},
+		"two families of refused requests":         {[]*finding.Finding{refused(found("a", finding.Place, 5, noon, 1)), refused(found("b", finding.Volume, 5, noon, 2))}, noon, false, "two signals of different families"},
+		"refusals that end in a success":           {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), mixed}, noon, true, "two independent signals"},
+		"a weak signal":                            {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 0.4, noon, 2)}, noon, false, "another family than place"},
+		"two that say little":                      {[]*finding.Finding{found("place", finding.Place, 2, noon, 1), found("fan", finding.Volume, 1, noon, 2)}, noon, false, "more weight: the signals of place and volume are independent, and with all others make it no more than 26.9 % likely"},
+		"three that say little":                    {[]*finding.Finding{found("place", finding.Place, 2, noon, 1), found("fan", finding.Volume, 1, noon, 2), found("odd", finding.Sequence, 1, noon, 3)}, noon, true, "two independent signals"},
+		"a strong one and a weak one of hours ago": {[]*finding.Finding{found("fan", finding.Volume, 1, noon, 2), found("place", finding.Place, 4, noon.Add(6*time.Hour), 1)}, noon.Add(6 * time.Hour), true, "two independent signals"},
+		"a signal that faded":                      {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("fan", finding.Volume, 3, later(72*time.Hour), 2)}, later(72 * time.Hour), false, "Rule place, 3 days old, has faded"},
+		"without a family":                         {[]*finding.Finding{found("place", finding.Place, 3, noon, 1), found("odd", "", 3, noon, 2)}, noon, false, "another family than place"},
+		"the live key's value in a field":          {[]*finding.Finding{fact(finding.ValueSeen)}, later(1000 * time.Hour), true, "found in an event"},
+		"a person's report":                        {[]*finding.Finding{fact(finding.PersonReport)}, noon, true, "a person reported"},
+		"a fact of an unknown kind":                {[]*finding.Finding{fact("rumour")}, noon, false, "two signals of different families"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +135,7 @@ func TestWords(t *testing.T) {
 		lines = append(lines, c.Words())
 	}
 	want := []string{
-		"4.7 % likely that the key is in other hands; log-odds -3.0 = -5.0 to begin with, +2.0 place",
+		"11.9 % likely that the key is in other hands; log-odds -2.0 = -4.0 to begin with, +2.0 place",
 		"does not suffice to propose a rotation yet; it lacks a signal of another family than place; or the live key's value found in an event, or a person's report",
 		"+2.0 place: Rule place (1 finding of weight 4.0, last 24 h ago, event t/0@7)",
 		"+0.0 possession: Rule stale (1 finding of weight 0.0, last 24 h ago, event t/0@8): rests on refused requests alone, which show only what the caller lacks",

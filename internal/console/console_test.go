@@ -29,6 +29,7 @@ type office struct {
 	refuse  string
 	err     error
 	planned []playbook.PlanRequest
+	adopted []Adoption
 	known   []incident.Incident
 }
 
@@ -55,6 +56,15 @@ func (o *office) Plan(_ context.Context, req playbook.PlanRequest) (journal.RunP
 	return journal.RunPlanned{RunID: "run-1"}, nil
 }
 
+func (o *office) Keys(network string) ([]Key, error) {
+	return []Key{{Network: network, KeyID: "k"}}, o.err
+}
+
+func (o *office) Adopt(_ context.Context, a Adoption) (journal.Decision, error) {
+	o.adopted = append(o.adopted, a)
+	return journal.Decision{Action: journal.ActionAdoptKey, KeyID: "k", Refused: o.refuse}, o.err
+}
+
 // serve starts a console on loopback; leader is what it takes for the leader.
 func serve(t *testing.T, o *office, leader string) *httptest.Server {
 	t.Helper()
@@ -63,7 +73,7 @@ func serve(t *testing.T, o *office, leader string) *httptest.Server {
 		t.Fatal(err)
 	}
 	s := &Server{cfg: DefaultConfig(), pages: pages, forward: &http.Transport{}, deps: Deps{
-		Desk: o, Planner: o, Status: func() Status { return Status{Role: "leader"} }, Leader: func() string { return leader },
+		Desk: o, Keys: o, Planner: o, Status: func() Status { return Status{Role: "leader"} }, Leader: func() string { return leader },
 		Scorecard: func(context.Context) (posture.Scorecard, error) { return posture.Scorecard{}, nil },
 		Metrics:   metrics.New(), Logger: slog.New(slog.DiscardHandler),
 	}}
@@ -100,12 +110,12 @@ func post(t *testing.T, url, credential, body string) (int, string) {
 
 func TestWithoutACredentialNothingIsChanged(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{"/api/v1/decisions", "/api/v1/plans", "/api/v1/decisions?credential=of+ada"} {
+	for _, path := range []string{"/api/v1/decisions", "/api/v1/plans", "/api/v1/keys/adopt", "/api/v1/decisions?credential=of+ada"} {
 		for _, credential := range []string{"", "of eve", "of ada ", "OF ADA"} {
 			o := &office{}
 			code, _ := post(t, serve(t, o, "").URL+path, credential, `{"id":"x"}`)
 			// HTTP drops the space around a header's value.
-			if credential != "of ada " && (code != http.StatusUnauthorized || len(o.decided)+len(o.planned) > 0) {
+			if credential != "of ada " && (code != http.StatusUnauthorized || len(o.decided)+len(o.planned)+len(o.adopted) > 0) {
 				t.Errorf("%s with %q: %d, decided %v, planned %v", path, credential, code, o.decided, o.planned)
 			}
 		}
