@@ -63,6 +63,7 @@ type Engine struct {
 	ended     *recentSet
 	tokens    *tokenMemory
 	delays    *delays
+	nets      *placeMemory
 	sequences *sequences
 	places    *networks.Namer
 	networks  *networks.Table
@@ -129,7 +130,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
 		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
-		tokens: newTokenMemory(cfg), delays: late, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
+		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.changes, _ = cfg.changes() // validated
@@ -303,12 +304,14 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 			e.delays.saw(ev)
 			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
 			e.sequences.saw(ev)
+			e.nets.saw(ev)
 		}
 	case ev.Type == event.TypeRequestAllowed:
 		e.keys.used(ev)
 	case ev.Type == event.TypeSessionCreated:
 		if !imported {
 			e.tokens.saw(ev, "")
+			e.nets.saw(ev)
 		}
 		e.ended.ends(ev)
 	default:
