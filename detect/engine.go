@@ -66,6 +66,7 @@ type Engine struct {
 	mints     *mints
 	tokens    *tokenMemory
 	delays    *delays
+	nets      *placeMemory
 	sequences *sequences
 	places    *networks.Namer
 	networks  *networks.Table
@@ -134,7 +135,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
 		keys: newKeyRegistry(), facts: newFacts(deps.Declared), hosts: newInventory(cfg), sessions: newSessions(cfg.MaxSessions), mints: newMints(cfg.MaxMints),
-		tokens: newTokenMemory(cfg), delays: late, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
+		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.changes, _ = cfg.changes() // validated
@@ -313,6 +314,7 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 			e.delays.saw(ev)
 			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
 			e.sequences.saw(ev)
+			e.nets.saw(ev)
 		}
 	case ev.Type == event.TypeRequestAllowed:
 		e.keys.used(ev)
@@ -325,6 +327,7 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 	case ev.Type == event.TypeSessionCreated:
 		if !imported {
 			e.tokens.saw(ev, "")
+			e.nets.saw(ev)
 		}
 		e.facts.succeeded(ev)
 		e.sessions.saw(ev)

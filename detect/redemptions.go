@@ -18,6 +18,12 @@ type tokenMemory struct {
 	youngSince event.Instant // when the generation began; 0: nothing was seen
 	// since is from when on every token is remembered.
 	since event.Instant
+	// asked is the last answer of get: an event asks twice.
+	asked struct {
+		key   uint64
+		token seenToken
+		known bool
+	}
 }
 
 // seenToken is what was seen of one token. Names are kept as hashes: only equality
@@ -38,7 +44,7 @@ func newTokenMemory(cfg Config) *tokenMemory {
 }
 
 func (m *tokenMemory) key(ev *event.Event) uint64 {
-	return maphash.String(m.seed, ev.TokenID) ^ m.hash(ev.Network)*0x9e3779b97f4a7c15
+	return maphash.String(m.seed, ev.TokenID) ^ m.hash(ev.Network)*0x9e3779b97f4a7c15 | 1
 }
 
 // hash is never zero for a text that is not empty.
@@ -50,10 +56,15 @@ func (m *tokenMemory) hash(s string) uint64 {
 }
 
 func (m *tokenMemory) get(k uint64) (seenToken, bool) {
+	a := &m.asked
+	if a.key == k {
+		return a.token, a.known
+	}
 	t, ok := m.young[k]
 	if !ok {
 		t, ok = m.old[k]
 	}
+	a.key, a.token, a.known = k, t, ok
 	return t, ok
 }
 
@@ -67,6 +78,7 @@ func (m *tokenMemory) put(k uint64, t seenToken, now event.Instant) {
 		m.old, m.young = m.young, make(map[uint64]seenToken, len(m.young))
 	}
 	m.young[k] = t
+	m.asked.key = 0
 }
 
 // complete reports whether every token of the life before at is remembered.

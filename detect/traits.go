@@ -14,11 +14,11 @@ import (
 func (e *Engine) judgeTraits(ev *event.Event) event.Traits {
 	switch ev.Type {
 	case event.TypeAuthTokenIssued:
-		return e.keyTraits(ev) | e.certTraits(ev) | e.tokens.mintTraits(ev) | e.sequences.traits(ev, e.hosts.scheduled(ev))
+		return e.keyTraits(ev) | e.certTraits(ev) | e.tokens.mintTraits(ev) | e.sequences.traits(ev, e.hosts.scheduled(ev)) | e.nets.traits(ev)
 	case event.TypeAuthTokenDenied, event.TypeRequestAllowed, event.TypeRequestUnauthorized, event.TypeMTLSHandshakeFailed:
 		return e.keyTraits(ev) | e.certTraits(ev)
 	case event.TypeSessionCreated:
-		return e.tokens.sessionTraits(ev, e.cfg, e.facts.mintsKnown(ev, e.cfg.TokenLife))
+		return e.tokens.sessionTraits(ev, e.cfg, e.facts.mintsKnown(ev, e.cfg.TokenLife)) | e.nets.traits(ev)
 	case event.TypeHeartbeat:
 		return e.clockTraits(ev)
 	}

@@ -27,7 +27,48 @@ func mintOfToken(ts event.Instant, token string, expires event.Instant) ev {
 // lastTraits are the traits of the last of the events.
 func lastTraits(e *Engine, events ...ev) string {
 	_, got := observe(e, 0, events...)
-	return got[len(got)-1].Traits.String()
+	return (got[len(got)-1].Traits &^ networkTraits).String()
+}
+
+// networkTraits are tested apart: nearly every first event has them.
+const networkTraits = event.TraitFreshNetwork | event.TraitYoungNetwork
+
+func TestNetworkTraits(t *testing.T) {
+	t.Parallel()
+	from := func(ts float64, source string) ev { return minted(at(ts), "h1", "k1").from(source) }
+	opened := func(ts float64, source string) ev { return openedSession(at(ts), "t", source) }
+	for _, tc := range []struct {
+		name   string
+		events []ev
+		want   string
+	}{
+		{"the very first", []ev{from(0, "192.0.2.1")}, "fresh_network"},
+		{"the second there", []ev{from(0, "192.0.2.1"), from(1, "192.0.2.99")}, ""},
+		{"in the first minutes all are known", []ev{from(0, "192.0.2.1"), from(500, "198.51.100.1"), from(501, "198.51.100.1")}, ""},
+		{"a new one later", []ev{from(0, "192.0.2.1"), from(700, "198.51.100.1")}, "fresh_network young_network"},
+		{"its second", []ev{from(0, "192.0.2.1"), from(700, "198.51.100.1"), from(710, "198.51.100.7")}, "young_network"},
+		{"an hour later", []ev{from(0, "192.0.2.1"), from(700, "198.51.100.1"), from(4200, "198.51.100.7"), from(4301, "198.51.100.7")}, "fresh_network"},
+		{"then again", []ev{from(0, "192.0.2.1"), from(700, "198.51.100.1"), from(4301, "198.51.100.7"), from(4302, "198.51.100.7")}, ""},
+		{"a session is no mint", []ev{from(0, "192.0.2.1"), opened(700, "192.0.2.1")}, "fresh_network young_network"},
+		{"a heartbeat neither", []ev{from(0, "192.0.2.1"), heartbeat(at(700), "h1", "k1").from("198.51.100.1")}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			_, got := observe(newEngine(t, nil), 0, tc.events...)
+			if s := (got[len(got)-1].Traits & networkTraits).String(); s != tc.want {
+				t.Errorf("got %q, want %q", s, tc.want)
+			}
+		})
+	}
+	m := newPlaceMemory()
+	e := event.Event{Type: event.TypeSessionCreated}
+	for i := range 3 * maxPlaces {
+		e.SourceNet = fmt.Sprint(i)
+		m.saw(&e)
+	}
+	if n := len(m.young) + len(m.old); n > 2*maxPlaces {
+		t.Errorf("%d networks are kept, want at most %d", n, 2*maxPlaces)
+	}
 }
 
 // walk is n mints of one caller for users that follow each other by step.

@@ -19,6 +19,7 @@ const (
 	TraitClockOff Traits = 1 << iota
 	TraitDormantKey
 	TraitFarFromMint
+	TraitFreshNetwork
 	TraitLateRedemption
 	TraitMintAfterSession
 	TraitNetworkJump
@@ -34,6 +35,7 @@ const (
 	TraitUnexpectedCN
 	TraitUnknownKey
 	TraitUserSequence
+	TraitYoungNetwork
 	endTraits
 )
 
@@ -42,6 +44,7 @@ var traits = [...]struct{ name, doc string }{
 	{"clock_off", "the clock of the host is further off than a token's leeway, by its heartbeat or by a confident estimate; on heartbeats"},
 	{"dormant_key", "the key of the registry was used for nothing in `detect.dormant_after` (30 days) before"},
 	{"far_from_mint", "the token was minted for a client in another network than that of the redeeming address"},
+	{"fresh_network", "the first mint, or the first session, from this `source_net` for an hour"},
 	{"late_redemption", "the token was redeemed after it had expired, with the leeway taken off"},
 	{"mint_after_session", "the mint of a token that was redeemed before this event came in"},
 	{"network_jump", "the token was redeemed from another network less than `detect.network_jump` (30 s) before"},
@@ -57,6 +60,7 @@ var traits = [...]struct{ name, doc string }{
 	{"unexpected_cn", "the common name of the certificate is none of `detect.expected_cns`"},
 	{"unknown_key", "the registry has keys of the network, and this is none of them"},
 	{"user_sequence", "at least `detect.sequence_length` (20) mints of this key and source for users whose numbers follow each other"},
+	{"young_network", "the first mint, or the first session, from this `source_net` that is remembered was less than an hour before"},
 }
 
 // rendered remembers the text of each set of traits that occurred: a pure

@@ -16,8 +16,12 @@ type rateWindow struct {
 	told   int64         // the minute as of which memory was told
 	// values are those of the quarter of an hour at hand, for rules with a field;
 	// beyond maxRateValues every event counts as a new one.
-	values  map[uint64]struct{}
-	quarter int64
+	values map[uint64]struct{}
+	// scored is the minute of the last score, fresh what was added in it, next what
+	// it takes for another one.
+	scored      int64
+	fresh, next float64
+	quarter     int64
 }
 
 const minute = event.Instant(time.Minute)
@@ -56,7 +60,12 @@ func (w *rateWindow) add(s *spec, o *obs) {
 			w.values[o.val] = struct{}{}
 		}
 	}
-	w.m.Add(int64(o.ts/minute), n)
+	at := int64(o.ts / minute)
+	if at != w.scored {
+		w.scored, w.fresh, w.next = at, 0, 0
+	}
+	w.fresh += n
+	w.m.Add(at, n)
 }
 
 // reached reports whether a score is one to tell of.
@@ -71,10 +80,20 @@ func (s *spec) reached(v season.Score) bool {
 	return v.Count >= c.Ratio*v.Expected
 }
 
-func (w *rateWindow) judge(s *spec, _ event.Instant) (float64, bool) {
+// judge scores the newest minutes. A busy series is scored again only when the
+// minute at hand has a sixty-fourth more: what is missed by that is less than its
+// chance.
+func (w *rateWindow) judge(s *spec, t event.Instant) (float64, bool) {
 	if s.corr.Direction == "down" {
 		return 0, false
 	}
+	if at := int64(t / minute); at != w.scored {
+		w.scored, w.fresh, w.next = at, 0, 0
+	}
+	if w.fresh < w.next {
+		return 0, false
+	}
+	w.next = w.fresh + w.fresh/64
 	v := w.m.Up()
 	return v.Surprise, s.reached(v)
 }

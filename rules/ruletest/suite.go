@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/event"
@@ -146,10 +148,11 @@ func (c *testCase) records(canonical bool) ([]record, error) {
 		}
 		for k := range n {
 			r := record{ts: epoch.Add(at + time.Duration(k)*every), index: int64(i)}
+			this := repetition(fields, k)
 			if canonical {
-				err = r.setEvent(fields)
+				err = r.setEvent(this)
 			} else {
-				err = r.setRaw(fields)
+				err = r.setRaw(this)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("event %d: %w", i, err)
@@ -158,6 +161,22 @@ func (c *testCase) records(canonical bool) ([]record, error) {
 		}
 	}
 	return out, nil
+}
+
+// repetition is the k-th copy of an event: {n} in its texts becomes k.
+func repetition(fields map[string]any, k int) map[string]any {
+	out, copied := fields, false
+	for name, v := range fields {
+		text, ok := v.(string)
+		if !ok || !strings.Contains(text, "{n}") {
+			continue
+		}
+		if !copied {
+			out, copied = maps.Clone(fields), true
+		}
+		out[name] = strings.ReplaceAll(text, "{n}", strconv.Itoa(k))
+	}
+	return out
 }
 
 // take removes a duration from the fields.
