@@ -55,12 +55,8 @@ type Engine struct {
 	set  *rules.Set
 
 	// mu guards what follows. Locks are taken in the order swap, mu, correlating.
-	mu        sync.Mutex
-	keys      keyRegistry
-	facts     facts
-	hosts     inventory
-	sessions  *sessions
-	mints     *mints
+	mu sync.Mutex
+	registries
 	coverage  *coverage
 	probes    map[string]*probe
 	parts     map[event.Partition]*partition
@@ -120,8 +116,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cover := newCoverage(cfg.MaxHosts)
 	cfg.Windows.Coverage = cover.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
-		keys: newKeyRegistry(), facts: newFacts(deps.Declared), hosts: newInventory(cfg), sessions: newSessions(cfg.MaxSessions), mints: newMints(cfg.MaxMints),
-		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
+		registries: newRegistries(cfg, deps.Declared), probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.windows, e.past = e.newWindows(deps.Rules)
 	e.history.imported = true
@@ -249,7 +244,7 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		part.set, part.matcher = e.set, rules.NewMatcher(e.set.Program())
 	}
 	part.own = part.own[:0]
-	d := e.diagnoser()
+	d := e.diagnoser(e.clocks, &e.cfg)
 	for i := range events {
 		ev := &events[i]
 		if ev.Refused() {
@@ -274,34 +269,6 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		maps.DeleteFunc(e.probes, func(_ string, p *probe) bool { return now.Sub(p.Until) > probeWindow })
 	}
 	return part
-}
-
-// learn takes one event into the registries.
-func (e *Engine) learn(ev *event.Event) {
-	switch {
-	case ev.Type.Lifecycle():
-		e.keys.lifecycle(ev)
-		e.facts.lifecycle(ev)
-	case ev.Type == event.TypeAuthTokenIssued:
-		e.facts.succeeded(ev)
-		e.hosts.observe(ev)
-		e.mints.saw(ev)
-	case ev.Refused():
-		e.hosts.observe(ev)
-		e.facts.refused(ev)
-		e.sessions.saw(ev)
-	case ev.Type == event.TypeSessionCreated:
-		e.facts.succeeded(ev)
-		e.sessions.saw(ev)
-	default:
-		e.hosts.observe(ev)
-		e.sessions.saw(ev)
-	}
-}
-
-// diagnoser reads the registries; the caller holds mu while it is used.
-func (e *Engine) diagnoser() *diagnoser {
-	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, sessions: e.sessions, mints: e.mints, clocks: e.clocks, cfg: &e.cfg}
 }
 
 // isProbe reports whether ev is the event of a probe of ours. It is once: a copy
@@ -424,7 +391,7 @@ func (e *Engine) watch(now, mark event.Instant, holders []event.Partition) {
 func (e *Engine) Diagnose(events []event.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := e.diagnoser()
+	d := e.diagnoser(e.clocks, &e.cfg)
 	for i := range events {
 		if ev := &events[i]; ev.Refused() {
 			v := d.diagnose(ev)

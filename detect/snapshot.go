@@ -25,6 +25,8 @@ type SnapshotCertificate struct {
 	Network, CertID, CN string
 	NotBefore, NotAfter event.Instant
 	Disabled            bool
+	Service             string        `json:",omitempty"`
+	Toggled             event.Instant `json:",omitempty"` // last activated or disabled
 }
 
 // SnapshotNetwork is what is known of one network besides keys.
@@ -60,7 +62,10 @@ func (e *Engine) Snapshot() Snapshot {
 	s := Snapshot{Keys: e.keys.list("")}
 	s.At = max(e.snapshot, e.live.current)
 	for n, c := range e.facts.certs {
-		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.disabled})
+		if c.declared && c.toggled == 0 {
+			continue // the configuration tells it again, or no more
+		}
+		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.disabled, c.service, c.toggled})
 	}
 	for n, x := range e.facts.networks {
 		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince}
@@ -99,21 +104,8 @@ func (h *host) snapshot() SnapshotHost {
 func (e *Engine) LoadSnapshot(s Snapshot) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.keys.load(s.Keys)
 	e.snapshot = s.At
-	for _, c := range s.Certificates {
-		e.facts.certs[keyName{c.Network, c.CertID}] = &certificate{cn: c.CN, notBefore: c.NotBefore, notAfter: c.NotAfter, disabled: c.Disabled}
-	}
-	for _, n := range s.Networks {
-		x := &settings{secureOff: n.SecureOff, secureSince: n.SecureSince, regions: map[string]bool{}}
-		for _, r := range n.Regions {
-			x.regions[r] = true
-		}
-		e.facts.networks[n.Network] = x
-	}
-	for _, row := range s.Hosts {
-		e.hosts.load(row)
-	}
+	e.registries.load(s)
 }
 
 // LoadKeys fills the registry of keys, as the store or an operator knows them.
@@ -123,7 +115,8 @@ func (e *Engine) LoadKeys(keys []Key) {
 	e.keys.load(keys)
 }
 
-// load takes whole keys over, but for those that are known already.
+// load takes whole keys over, but for those that are known already. Who tells them
+// may not know that a successor retired one.
 func (r *keyRegistry) load(keys []Key) {
 	for _, k := range keys {
 		if rankOf(k.State) < 0 || k.KeyID == "" || r.get(k.Network, k.KeyID) != nil || len(r.keys) >= maxKeys {
@@ -131,6 +124,9 @@ func (r *keyRegistry) load(keys []Key) {
 		}
 		r.keys[keyName{k.Network, k.KeyID}] = &k
 		r.known[k.Network]++
+		if k.State == KeyActive {
+			r.retireBefore(&k)
+		}
 	}
 }
 
