@@ -83,6 +83,11 @@ func (c clocksByHost) Estimate(_, host string) (offset.Estimate, bool) {
 func Explain(cfg Config, declared map[string]Declared, past *Past, e *event.Event) Explanation {
 	r := newRegistries(cfg, declared)
 	r.load(past.Snapshot)
+	for _, k := range r.keys.keys {
+		if k.State == KeyActive && (k.Created != 0 || !k.byPerson()) {
+			r.keys.retireBefore(k) // the store holds what was told, not what follows
+		}
+	}
 	for _, u := range past.Used {
 		n := keyName{e.Network, u.KeyID}
 		r.facts.used[n] = &keyUsed{u.First, u.Last}

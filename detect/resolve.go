@@ -19,7 +19,7 @@ func (d *diagnoser) resolve(e *event.Event, cause event.Cause) (text string, fac
 	general := resolutions[cause]
 	switch {
 	case cause == event.CauseRetiredKeyStraggler:
-		current := d.keys.current(e.Network)
+		current := d.keys.live(e.Network)
 		add("host", e.Host)
 		add("key_id", e.KeyID)
 		add("current_key", current)
@@ -28,7 +28,7 @@ func (d *diagnoser) resolve(e *event.Event, cause event.Cause) (text string, fac
 		add("key_id", e.KeyID)
 		add("source_ip", sourceOf(e))
 		add("host", e.Host)
-		add("current_key", d.keys.current(e.Network))
+		add("current_key", d.keys.live(e.Network))
 		return general, facts
 	case cause == event.CauseClockSkew:
 		m, _ := d.mints.get(e.Network, e.TokenID)
@@ -121,18 +121,4 @@ func (d *diagnoser) mendCertificate(e *event.Event, cause event.Cause) (text str
 		return fmt.Sprintf("Install the active certificate on host %s: %s, which it presents, was disabled.", e.Host, certOf(e)), facts
 	}
 	return general, facts
-}
-
-// current is the key that was activated last and still works; empty: none is known.
-func (r *keyRegistry) current(network string) string {
-	var best *Key
-	for _, k := range r.keys {
-		if k.Network == network && k.State == KeyActive && (best == nil || k.Activated > best.Activated || k.Activated == best.Activated && k.KeyID < best.KeyID) {
-			best = k
-		}
-	}
-	if best == nil {
-		return ""
-	}
-	return best.KeyID
 }

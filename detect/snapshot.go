@@ -115,18 +115,26 @@ func (e *Engine) LoadKeys(keys []Key) {
 	e.keys.load(keys)
 }
 
-// load takes whole keys over, but for those that are known already. Who tells them
-// may not know that a successor retired one.
+// load takes whole keys over. Of those that are known already it takes the later
+// state: one teller may not know that a successor retired a key.
 func (r *keyRegistry) load(keys []Key) {
 	for _, k := range keys {
-		if rankOf(k.State) < 0 || k.KeyID == "" || r.get(k.Network, k.KeyID) != nil || len(r.keys) >= maxKeys {
+		if rankOf(k.State) < 0 || k.KeyID == "" {
 			continue
 		}
+		if o := r.get(k.Network, k.KeyID); o != nil {
+			if rankOf(k.State) > rankOf(o.State) {
+				r.version++
+				o.State, o.Retired, o.Revoked = k.State, cmp.Or(o.Retired, k.Retired), cmp.Or(o.Revoked, k.Revoked)
+			}
+			continue
+		}
+		if len(r.keys) >= maxKeys {
+			continue
+		}
+		r.version++
 		r.keys[keyName{k.Network, k.KeyID}] = &k
 		r.known[k.Network]++
-		if k.State == KeyActive {
-			r.retireBefore(&k)
-		}
 	}
 }
 
@@ -138,7 +146,7 @@ func (v *inventory) load(row SnapshotHost) {
 		lastSeen: row.LastSeen, heartbeat: row.Heartbeat, heartbeatKey: row.HeartbeatKey, stopped: row.Stopped,
 		keys: map[string]*keyUse{}, sources: row.Sources}
 	for _, u := range row.Keys {
-		h.keys[u.KeyID] = &keyUse{u.First, u.Last, u.Mints}
+		h.keys[u.KeyID] = &keyUse{first: u.First, last: u.Last, mints: u.Mints}
 		v.minted[keyName{h.network, u.KeyID}] = true
 	}
 	for _, a := range row.Sources {
