@@ -98,7 +98,7 @@ func (d *diagnoser) badCertificate(e *event.Event) (v verdict, ok bool) {
 	if known := d.facts.certs[keyName{e.Network, e.CertID}]; known != nil && e.CertID != "" {
 		c = *known
 	}
-	from, to := cmp.Or(e.CertNotBefore, c.notBefore), cmp.Or(e.CertNotAfter, c.notAfter)
+	from, to := d.validity(e)
 	switch {
 	case to != 0 && e.TS > to:
 		return say(event.CauseCertExpired, byDates, event.GroundCertDates), true
@@ -110,6 +110,16 @@ func (d *diagnoser) badCertificate(e *event.Event) (v verdict, ok bool) {
 		return say(event.CauseCertCNMismatch, byRegistry, event.GroundCertName), true
 	}
 	return v, false
+}
+
+// validity is when the certificate of e begins and ends: what the record says, else
+// the registry; zero when neither does.
+func (d *diagnoser) validity(e *event.Event) (from, to event.Instant) {
+	from, to = e.CertNotBefore, e.CertNotAfter
+	if c := d.facts.certs[keyName{e.Network, e.CertID}]; c != nil && e.CertID != "" {
+		from, to = cmp.Or(from, c.notBefore), cmp.Or(to, c.notAfter)
+	}
+	return from, to
 }
 
 // misnamed reports whether the certificate is another one's: its name is not what

@@ -58,12 +58,8 @@ type Engine struct {
 	set  *rules.Set
 
 	// mu guards what follows. Locks are taken in the order swap, mu, correlating.
-	mu        sync.Mutex
-	keys      keyRegistry
-	facts     facts
-	hosts     inventory
-	sessions  *sessions
-	mints     *mints
+	mu sync.Mutex
+	registries
 	tokens    *tokenMemory
 	delays    *delays
 	nets      *placeMemory
@@ -134,9 +130,8 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	late := newDelays()
 	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
-		keys: newKeyRegistry(), facts: newFacts(deps.Declared), hosts: newInventory(cfg), sessions: newSessions(cfg.MaxSessions), mints: newMints(cfg.MaxMints),
+		registries: newRegistries(cfg, deps.Declared), probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
-		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.changes, _ = cfg.changes() // validated
 	e.windows, e.past = e.newWindows(deps.Rules)
@@ -265,7 +260,7 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		part.set, part.matcher = e.set, rules.NewMatcher(e.set.Program())
 	}
 	part.own = part.own[:0]
-	d, imported := e.diagnoser(), e.imported(p.Topic)
+	d, imported := e.diagnoser(e.clocks, &e.cfg), e.imported(p.Topic)
 	for i := range events {
 		ev := &events[i]
 		e.derive(ev)
@@ -301,15 +296,10 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 // learn takes one event into the registries. What is remembered for minutes only
 // is not mixed with imports, which are of another time.
 func (e *Engine) learn(ev *event.Event, imported bool) {
+	e.registries.learn(ev)
 	switch {
-	case ev.Type.Lifecycle():
-		e.keys.lifecycle(ev)
-		e.facts.lifecycle(ev)
 	case ev.Type == event.TypeAuthTokenIssued:
 		e.keys.used(ev)
-		e.facts.succeeded(ev)
-		e.hosts.observe(ev)
-		e.mints.saw(ev)
 		if !imported {
 			e.delays.saw(ev)
 			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
@@ -318,28 +308,10 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 		}
 	case ev.Type == event.TypeRequestAllowed:
 		e.keys.used(ev)
-		e.hosts.observe(ev)
-		e.sessions.saw(ev)
-	case ev.Refused():
-		e.hosts.observe(ev)
-		e.facts.refused(ev)
-		e.sessions.saw(ev)
-	case ev.Type == event.TypeSessionCreated:
-		if !imported {
-			e.tokens.saw(ev, "")
-			e.nets.saw(ev)
-		}
-		e.facts.succeeded(ev)
-		e.sessions.saw(ev)
-	default:
-		e.hosts.observe(ev)
-		e.sessions.saw(ev)
+	case ev.Type == event.TypeSessionCreated && !imported:
+		e.tokens.saw(ev, "")
+		e.nets.saw(ev)
 	}
-}
-
-// diagnoser reads the registries; the caller holds mu while it is used.
-func (e *Engine) diagnoser() *diagnoser {
-	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, sessions: e.sessions, mints: e.mints, clocks: e.clocks, cfg: &e.cfg}
 }
 
 // isProbe reports whether ev is the event of a probe of ours. It is once: a copy
@@ -462,7 +434,7 @@ func (e *Engine) watch(now, mark event.Instant, holders []event.Partition) {
 func (e *Engine) Diagnose(events []event.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := e.diagnoser()
+	d := e.diagnoser(e.clocks, &e.cfg)
 	for i := range events {
 		ev := &events[i]
 		e.derive(ev)

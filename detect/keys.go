@@ -23,6 +23,9 @@ type Key struct {
 	Probed bool `json:",omitempty"`
 }
 
+// byPerson reports whether a person told of the key last.
+func (k *Key) byPerson() bool { return strings.HasPrefix(k.Source, "person:") }
+
 // KeyState is the state of a server key.
 type KeyState string
 

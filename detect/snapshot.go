@@ -26,6 +26,8 @@ type SnapshotCertificate struct {
 	NotBefore, NotAfter event.Instant
 	Active              bool `json:",omitempty"`
 	Disabled            bool
+	Service             string        `json:",omitempty"`
+	Toggled             event.Instant `json:",omitempty"` // last activated or disabled
 }
 
 // SnapshotNetwork is what is known of one network besides keys.
@@ -61,7 +63,10 @@ func (e *Engine) Snapshot() Snapshot {
 	s := Snapshot{Keys: e.keys.list("")}
 	s.At = max(e.snapshot, e.live.current)
 	for n, c := range e.facts.certs {
-		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.active, c.disabled})
+		if c.declared && c.toggled == 0 {
+			continue // the configuration tells it again, or no more
+		}
+		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.active, c.disabled, c.service, c.toggled})
 	}
 	for n, x := range e.facts.networks {
 		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince}
@@ -100,21 +105,8 @@ func (h *host) snapshot() SnapshotHost {
 func (e *Engine) LoadSnapshot(s Snapshot) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.keys.load(s.Keys)
 	e.snapshot = s.At
-	for _, c := range s.Certificates {
-		e.facts.certs[keyName{c.Network, c.CertID}] = &certificate{cn: c.CN, notBefore: c.NotBefore, notAfter: c.NotAfter, active: c.Active, disabled: c.Disabled}
-	}
-	for _, n := range s.Networks {
-		x := &settings{secureOff: n.SecureOff, secureSince: n.SecureSince, regions: map[string]bool{}}
-		for _, r := range n.Regions {
-			x.regions[r] = true
-		}
-		e.facts.networks[n.Network] = x
-	}
-	for _, row := range s.Hosts {
-		e.hosts.load(row)
-	}
+	e.registries.load(s)
 }
 
 // LoadKeys fills the registry of keys, as the store or an operator knows them.
@@ -124,10 +116,21 @@ func (e *Engine) LoadKeys(keys []Key) {
 	e.keys.load(keys)
 }
 
-// load takes whole keys over, but for those that are known already.
+// load takes whole keys over. Of those that are known already it takes the later
+// state: one teller may not know that a successor retired a key.
 func (r *keyRegistry) load(keys []Key) {
 	for _, k := range keys {
-		if rankOf(k.State) < 0 || k.KeyID == "" || r.get(k.Network, k.KeyID) != nil || len(r.keys) >= maxKeys {
+		if rankOf(k.State) < 0 || k.KeyID == "" {
+			continue
+		}
+		if o := r.get(k.Network, k.KeyID); o != nil {
+			if rankOf(k.State) > rankOf(o.State) {
+				r.version++
+				o.State, o.Retired, o.Revoked = k.State, cmp.Or(o.Retired, k.Retired), cmp.Or(o.Revoked, k.Revoked)
+			}
+			continue
+		}
+		if len(r.keys) >= maxKeys {
 			continue
 		}
 		r.version++

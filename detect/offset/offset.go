@@ -5,7 +5,11 @@
 // the broker's append time. A clock that is fast by x and a record that took d
 // to arrive differ by x - d, and d is never negative, so the largest differences
 // of a minute come nearest to x. An Estimator takes the 95th percentile of each
-// minute of append time, and the median of the last 60 such minutes.
+// minute of append time, and the median of the last 60 such minutes, or the line
+// through them when they follow one: a clock that drifts is where it is now, not
+// where it was half an hour ago. A clock that is suddenly faster is believed after
+// three minutes, since no delay can make it look so; one that is suddenly slower may
+// be a delay, and is believed when the median is.
 //
 // Without an anchor only fast is provable: a slow clock and a constant delay are
 // the same number. A heartbeat's own clock_offset anchors the estimate for a
@@ -46,10 +50,12 @@ const DefaultMaxHosts = 20_000
 // Estimate is what is known of one host's clock.
 type Estimate struct {
 	// Offset is how far the clock is ahead of true time; negative: behind. Error
-	// bounds it, either way. Slope is its drift in seconds per hour.
-	Offset time.Duration `json:"offset"`
-	Error  time.Duration `json:"error"`
-	Slope  float64       `json:"slope,omitempty"`
+	// bounds it, either way. Slope is its drift in seconds per hour, SlopeError the
+	// error of that.
+	Offset     time.Duration `json:"offset"`
+	Error      time.Duration `json:"error"`
+	Slope      float64       `json:"slope,omitempty"`
+	SlopeError float64       `json:"slope_error,omitempty"`
 	// Confident says that the offset may correct times and explain refusals.
 	// Anchored says that a heartbeat's own figure is behind it.
 	Confident bool `json:"confident,omitempty"`
@@ -57,9 +63,10 @@ type Estimate struct {
 	// SlowOrDelayed says that Offset is negative and nothing tells a slow clock
 	// from a delay.
 	SlowOrDelayed bool `json:"slow_or_delayed,omitempty"`
-	// Records counts what the estimate rests on; AsOf is the end of the last
+	// Records counts what the estimate rests on, Minutes the closed minutes; AsOf is the end of the last
 	// closed minute.
 	Records uint64        `json:"records"`
+	Minutes int           `json:"minutes,omitempty"`
 	AsOf    event.Instant `json:"as_of,omitempty"`
 }
 
@@ -193,11 +200,12 @@ func (h *host) close() {
 
 // estimate is the figure that the closed minutes and the anchor give.
 func (h *host) estimate() Estimate {
-	median, spread := h.center()
+	drift, driftError := slope(h.Points)
+	center, spread := h.now(drift, driftError)
 	asOf := event.Instant((h.Minute + 1) * minute)
-	est := Estimate{Offset: time.Duration(median), Slope: slope(h.Points), Records: h.Records, AsOf: asOf}
+	est := Estimate{Offset: time.Duration(center), Slope: drift, SlopeError: driftError, Records: h.Records, Minutes: len(h.Points), AsOf: asOf}
 	est.Error = max(floorError, time.Duration(spread))
-	if h.anchored(asOf, median-spread) {
+	if h.anchored(asOf, center-spread) {
 		est.Anchored = true
 		est.Offset = time.Duration(h.AnchorOffset)
 		est.Error = max(floorError, time.Duration(h.AnchorError))
@@ -209,6 +217,39 @@ func (h *host) estimate() Estimate {
 	return est
 }
 
+// The conditions under which the minutes are taken for more than a level.
+const (
+	minTrend = 8 // minutes that make a line
+	stepOf   = 3 // minutes that make a step
+	// minStep is the smallest step that is told from noise.
+	minStep = 2 * time.Second
+)
+
+// now is where the clock stands at the last closed minute, and the error of that: on
+// the line with the given slope (seconds per hour) when the minutes follow it much
+// better than a level, else at their median, or at the last of them when they have
+// stepped up. It is never above what a recent minute proves.
+func (h *host) now(drift, driftError float64) (center, spread int64) {
+	center, spread = h.center(h.Points, 0)
+	if len(h.Points) >= minTrend && math.Abs(drift) > 2*driftError {
+		perMinute := drift * 1e9 / 60
+		if c, s := h.center(h.Points, perMinute); s < spread/2 {
+			center, spread = c, s
+		}
+	}
+	recent := h.Points[max(0, len(h.Points)-stepOf):]
+	if len(recent) == stepOf && len(h.Points) > stepOf {
+		if c, s := h.center(recent, 0); c-s > center+spread+int64(minStep) {
+			return c, s
+		}
+	}
+	proven := int64(math.MinInt64)
+	for _, p := range h.Points[max(0, len(h.Points)-5):] {
+		proven = max(proven, p.P95)
+	}
+	return min(center, proven+int64(floorError)), spread
+}
+
 // anchored reports whether the last heartbeat's figure still counts. A figure
 // below what the records prove is wrong: no record arrives before it is sent.
 func (h *host) anchored(asOf event.Instant, proven int64) bool {
@@ -216,12 +257,15 @@ func (h *host) anchored(asOf event.Instant, proven int64) bool {
 		proven <= h.AnchorOffset+max(h.AnchorError, int64(floorError))
 }
 
-// center is the median of the minutes and the median distance from it, scaled to
-// a standard deviation and to what a median of so many leaves of it.
-func (h *host) center() (median, spread int64) {
-	v := make([]int64, len(h.Points))
-	for i, p := range h.Points {
-		v[i] = p.P95
+// center is the median of minutes, moved along a slope (nanoseconds per minute) to
+// the last of them, and the median distance from it, scaled to a standard deviation
+// and to what a median of so many leaves of it.
+func (h *host) center(points []point, perMinute float64) (median, spread int64) {
+	var room [windowMinutes]int64
+	v := room[:0]
+	last := points[len(points)-1].Minute
+	for _, p := range points {
+		v = append(v, p.P95+int64(perMinute*float64(last-p.Minute)))
 	}
 	slices.Sort(v)
 	median = middle(v)
@@ -246,15 +290,16 @@ func middle(v []int64) int64 {
 	return v[n/2-1] + (v[n/2]-v[n/2-1])/2
 }
 
-// slope is the drift in seconds per hour: the median of the slopes between
-// minutes half the window apart (Theil and Sen, thinned), which a few bad
-// minutes cannot move.
-func slope(points []point) float64 {
+// slope is the drift in seconds per hour and its error: the median of the slopes
+// between minutes half the window apart (Theil and Sen, thinned), which a few bad
+// minutes cannot move, and twice the scaled median distance from it.
+func slope(points []point) (drift, margin float64) {
 	half := len(points) / 2
 	if half == 0 || len(points) < 4 {
-		return 0
+		return 0, 0
 	}
-	s := make([]float64, 0, half+1)
+	var room [windowMinutes]float64
+	s := room[:0]
 	for i, q := range points[half:] {
 		p := points[i]
 		if q.Minute != p.Minute {
@@ -262,11 +307,43 @@ func slope(points []point) float64 {
 		}
 	}
 	if len(s) == 0 {
-		return 0
+		return 0, 0
 	}
 	slices.Sort(s)
-	return s[len(s)/2]
+	drift = s[len(s)/2]
+	for i := range s {
+		s[i] = math.Abs(s[i] - drift)
+	}
+	slices.Sort(s)
+	return drift, 2 * 1.4826 * 1.2533 * s[len(s)/2] / math.Sqrt(float64(len(s)))
 }
+
+// Reaches is how long it takes until the clock is off by limit, either way: zero when
+// it is already, else by its drift, where that is more than its error. ok is false
+// when it does not go there, or nothing provable says so. Delays that shrink look like
+// a clock that gains, and delays that grow like one that loses: so the clock must be
+// known to be off that way already, and by a good part of the limit where it is slow.
+func (e Estimate) Reaches(limit time.Duration) (in time.Duration, ok bool) {
+	switch {
+	case !e.Confident:
+		return 0, false
+	case e.Offset.Abs()-e.Error >= limit:
+		return 0, true
+	case e.Minutes < minForecast || e.Slope > 0 != (e.Offset > 0) || e.Offset < 0 && -e.Offset < limit/4:
+		return 0, false
+	}
+	rate := math.Abs(e.Slope)
+	if rate <= 2*e.SlopeError || rate < minDrift {
+		return 0, false
+	}
+	return max(0, time.Duration((limit-e.Offset.Abs()).Seconds()/rate*float64(time.Hour))), true
+}
+
+// A drift is believed after so many minutes, and from so many seconds per hour on.
+const (
+	minForecast = 15
+	minDrift    = 0.05
+)
 
 func abs(v int64) int64 {
 	if v < 0 {
