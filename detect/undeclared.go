@@ -35,10 +35,10 @@ func (e *Engine) rotation(ev *event.Event) {
 	}
 	n := keyName{ev.Network, ev.KeyID}
 	switch {
-	case e.keys.keys[n] != nil || e.keys.claims[n] != nil || e.keys.denied[n]:
+	case e.keys.learning(ev.Network) || e.keys.keys[n] != nil || e.keys.claims[n] != nil || e.keys.denied[n]:
 		u.settled = e.keys.version + 1
 		return
-	case e.keys.learning(ev.Network) || ev.TS.Sub(u.first) < undeclaredAfter || !e.hosts.live(h, ev.TS):
+	case ev.TS.Sub(u.first) < undeclaredAfter || !e.hosts.live(h, ev.TS):
 		return
 	}
 	e.undeclared.tell(ev, n)

@@ -76,6 +76,9 @@ func (t *topic) allows(e *event.Event) error {
 	return nil
 }
 
+// Network is the check of which networks the topic may speak of.
+func (a AllowConfig) Network() func(string) bool { return newNames(a.Networks).admit }
+
 // names is a list of allowed names and beginnings; empty allows all.
 type names struct {
 	exact    map[string]bool

@@ -28,10 +28,19 @@ import (
 // index of them is too.
 type clocks struct {
 	source func() map[event.Partition]offset.Snapshot
+	// speaks reports whether a topic may speak of a network: another's estimate of a
+	// host of the same name is about somebody else's host.
+	speaks func(topic, network string) bool
 
 	mu    sync.Mutex
 	taken time.Time
-	hosts map[string]offset.Estimate
+	hosts map[string][]heard
+}
+
+// heard is the best estimate of a host's clock that one topic gives.
+type heard struct {
+	topic string
+	offset.Estimate
 }
 
 // clocksEvery is how old the index may be.
@@ -48,24 +57,39 @@ func (c *clocks) Offset(network, host string) (off, margin time.Duration, ok boo
 // Estimate implements detect.Estimates. Of several partitions that know the host,
 // an anchored estimate counts before others, and of those the one that rests on
 // most records.
-func (c *clocks) Estimate(_, host string) (offset.Estimate, bool) {
+func (c *clocks) Estimate(network, host string) (out offset.Estimate, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.source == nil {
-		return offset.Estimate{}, false
+		return out, false
 	}
 	if now := time.Now(); now.Sub(c.taken) > clocksEvery {
-		c.taken, c.hosts = now, map[string]offset.Estimate{}
-		for _, snap := range c.source() {
+		c.taken, c.hosts = now, map[string][]heard{}
+		for p, snap := range c.source() {
 			for _, h := range snap.Hosts {
-				if old, known := c.hosts[h.Name]; !known || better(h.Current, old) {
-					c.hosts[h.Name] = h.Current
-				}
+				c.hosts[h.Name] = hear(c.hosts[h.Name], heard{p.Topic, h.Current})
 			}
 		}
 	}
-	e, known := c.hosts[host]
-	return e, known && e.AsOf != 0
+	for _, h := range c.hosts[host] {
+		if c.speaks(h.topic, network) && (!ok || better(h.Estimate, out)) {
+			out, ok = h.Estimate, true
+		}
+	}
+	return out, ok && out.AsOf != 0
+}
+
+// hear keeps the best estimate of each topic.
+func hear(list []heard, h heard) []heard {
+	for i := range list {
+		if list[i].topic == h.topic {
+			if better(h.Estimate, list[i].Estimate) {
+				list[i] = h
+			}
+			return list
+		}
+	}
+	return append(list, h)
 }
 
 // better says which of two estimates of one clock counts.

@@ -4,8 +4,21 @@ import (
 	"context"
 	"time"
 
+	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/store"
 )
+
+// speakers says which topic may speak of which network, by the configuration.
+func speakers(topics []ingest.TopicConfig) func(topic, network string) bool {
+	admit := make(map[string]func(string) bool, len(topics))
+	for _, t := range topics {
+		admit[t.Name] = t.Allow.Network()
+	}
+	return func(topic, network string) bool {
+		ok := admit[topic]
+		return ok != nil && ok(network)
+	}
+}
 
 // clockOffsetsEvery is how often the estimates of clocks are written for
 // analysts; they change when a minute closes.

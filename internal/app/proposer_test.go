@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,7 @@ type pages struct {
 	mu      sync.Mutex
 	n       int64
 	down    bool
+	records []journal.Record
 	readers []func(journal.Record)
 }
 
@@ -45,12 +47,19 @@ func (p *pages) Append(_ context.Context, entries ...journal.Entry) (out []journ
 		}
 		p.n++
 		rec := journal.Record{N: p.n, Time: e.Time, Kind: e.Kind, Body: raw, Offset: p.n}
+		p.records = append(p.records, rec)
 		for _, f := range p.readers {
 			f(rec)
 		}
 		out = append(out, rec)
 	}
 	return out, nil
+}
+
+func (p *pages) all() []journal.Record {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.records)
 }
 
 func (p *pages) set(down bool) {
