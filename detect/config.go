@@ -28,6 +28,9 @@ type Config struct {
 	// where their records do not tell.
 	TokenLife   time.Duration `yaml:"token_life"`
 	SessionLife time.Duration `yaml:"session_life"`
+	// ClockWarning is how long before a host's clock leaves TokenLeeway, by its drift,
+	// a finding tells.
+	ClockWarning time.Duration `yaml:"clock_warning"`
 	// ScheduledServices are services that stay in the inventory while silent,
 	// such as a nightly job.
 	ScheduledServices []string `yaml:"scheduled_services"`
@@ -60,6 +63,7 @@ func DefaultConfig() Config {
 		TokenLeeway:      60 * time.Second,
 		TokenLife:        10 * time.Minute,
 		SessionLife:      30 * 24 * time.Hour,
+		ClockWarning:     24 * time.Hour,
 		MaxHosts:         100_000,
 		MaxMints:         262_144,
 		MaxSessions:      262_144,
@@ -83,6 +87,7 @@ func (c Config) Validate() []error {
 		{"token_leeway", c.TokenLeeway, true},
 		{"token_life", c.TokenLife, false},
 		{"session_life", c.SessionLife, false},
+		{"clock_warning", c.ClockWarning, true},
 	} {
 		if d.v < 0 || d.v == 0 && !d.zero {
 			errs = append(errs, fmt.Errorf("%s: must be positive", d.name))

@@ -42,7 +42,7 @@ from.`,
 		}
 		for _, q := range queries {
 			switch {
-			case q.Name != args[0]:
+			case q.Name != strings.ReplaceAll(args[0], "-", "_"):
 				continue
 			case *sql:
 				_, err := fmt.Fprintln(std.out, q.SQL)
