@@ -29,6 +29,9 @@ type Config struct {
 	// where their records do not tell.
 	TokenLife   time.Duration `yaml:"token_life"`
 	SessionLife time.Duration `yaml:"session_life"`
+	// ClockWarning is how long before a host's clock leaves TokenLeeway, by its drift,
+	// a finding tells.
+	ClockWarning time.Duration `yaml:"clock_warning"`
 	// ScheduledServices are services that stay in the inventory while silent,
 	// such as a nightly job.
 	ScheduledServices []string `yaml:"scheduled_services"`
@@ -87,6 +90,7 @@ func DefaultConfig() Config {
 		NetworkJump:      30 * time.Second,
 		SequenceLength:   20,
 		SessionLife:      30 * 24 * time.Hour,
+		ClockWarning:     24 * time.Hour,
 		MaxHosts:         100_000,
 		MaxMints:         262_144,
 		MaxSessions:      262_144,
@@ -112,6 +116,7 @@ func (c Config) Validate() []error {
 		{"dormant_after", c.DormantAfter, false},
 		{"network_jump", c.NetworkJump, true},
 		{"session_life", c.SessionLife, false},
+		{"clock_warning", c.ClockWarning, true},
 	} {
 		if d.v < 0 || d.v == 0 && !d.zero {
 			errs = append(errs, fmt.Errorf("%s: must be positive", d.name))

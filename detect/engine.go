@@ -70,6 +70,7 @@ type Engine struct {
 	coverage  *coverage
 	// undeclared are findings about keys that nobody told of.
 	undeclared undeclared
+	clockWatch clockWatch
 	probes     map[string]*probe
 	parts      map[event.Partition]*partition
 	live       watermarks    // of topics on the broker's time
@@ -407,7 +408,7 @@ func (e *Engine) Tick(now event.Instant) []finding.Finding {
 		e.past.GoLive()
 	}
 	e.watch(now, mark, holders)
-	return e.findings(e.past.Advance(past, e.windows.Advance(mark, e.takeBacklog())))
+	return append(e.findings(e.past.Advance(past, e.windows.Advance(mark, e.takeBacklog()))), e.clocksOff(now)...)
 }
 
 // heldAfter is how far the watermark may lag before the log says who holds it.

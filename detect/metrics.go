@@ -15,6 +15,9 @@ type engineMetrics struct {
 	firings                    *prometheus.CounterVec
 	lag                        prometheus.Gauge
 	holding                    prometheus.Gauge
+	clockOffset, clockError    *prometheus.GaugeVec
+	clockDrift                 *prometheus.GaugeVec
+	clocks, clocksBeyond       prometheus.Gauge
 }
 
 func newMetrics(r *metrics.Registry, e *Engine) *engineMetrics {
@@ -26,6 +29,12 @@ func newMetrics(r *metrics.Registry, e *Engine) *engineMetrics {
 		firings:   r.Counters("detect", "findings_total", "Findings by rule.", "rule"),
 		lag:       r.Gauge("detect", "watermark_lag_seconds", "How far the watermark is behind the clock."),
 		holding:   r.Gauge("detect", "watermark_partitions_active", "Partitions that hold the watermark: not drained."),
+
+		clockOffset:  r.Gauges("clock", "offset_seconds", "How far a host's clock is ahead; below 0: behind, or its records are late (state slow_or_delayed). The 100 hosts that mint and are farthest off.", "network", "host", "state"),
+		clockError:   r.Gauges("clock", "error_seconds", "Error of offset_seconds.", "network", "host"),
+		clockDrift:   r.Gauges("clock", "drift_seconds_per_hour", "How fast offset_seconds grows.", "network", "host"),
+		clocks:       r.Gauge("clock", "hosts", "Hosts that mint whose clock is estimated."),
+		clocksBeyond: r.Gauge("clock", "hosts_beyond_leeway", "Hosts whose clock is off by more than token_leeway: their tokens are refused."),
 	}
 	causes := r.Counters("detect", "refused_total", "Refused events by cause.", "cause")
 	for _, c := range event.Causes() {

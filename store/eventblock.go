@@ -20,6 +20,7 @@ type eventBlock struct {
 	cause   *word
 	traits  *word
 	net     *text
+	grounds *word
 	ts      *instants
 	present *uint64s
 
@@ -97,7 +98,7 @@ func timeFields() []timeField {
 
 func newEventBlock() *eventBlock {
 	b := &eventBlock{block: newBlock("events"), words: wordFields(), texts: textFields(), times: timeFields(),
-		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, traits: &word{}, net: &text{}, ts: newInstants(), present: newUint64s(),
+		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, traits: &word{}, net: &text{}, grounds: &word{}, ts: newInstants(), present: newUint64s(),
 		seq: newUint64s(), status: newUint16s(), confidence: newFloat32s(), rediagnosed: newBools(), redacted: newBools(),
 		sourceIP: newAddresses(), clientIP: newAddresses(), clockOffset: newFloat64s(), clockError: newFloat64s()}
 	for i := range b.words {
@@ -120,6 +121,7 @@ func newEventBlock() *eventBlock {
 	b.add("traits", b.traits)
 	b.add("source_net", b.net)
 	b.add("cause_confidence", b.confidence)
+	b.add("cause_grounds", b.grounds)
 	b.add("rediagnosed", b.rediagnosed)
 	b.add("redacted", b.redacted)
 	b.add("seq", b.seq)
@@ -169,6 +171,9 @@ func (b *eventBlock) appendRare(n int, e *event.Event) {
 	if e.Cause != event.CauseNone {
 		b.cause.set(n, e.Cause.String())
 		b.confidence.set(n, e.CauseConfidence)
+		if e.CauseGrounds != 0 {
+			b.grounds.set(n, e.CauseGrounds.String())
+		}
 	}
 	if e.Traits != 0 {
 		b.traits.set(n, e.Traits.String())

@@ -31,8 +31,7 @@ type migration struct {
 	checksum string
 }
 
-// loadMigrations reads the files of dir in fsys, in order; numbers run from 1
-// without a gap.
+// loadMigrations reads the files of dir in fsys, in order; no two have a number.
 func loadMigrations(fsys fs.FS) ([]migration, error) {
 	names, err := fs.Glob(fsys, "migrations/*.sql")
 	if err != nil {
@@ -40,12 +39,12 @@ func loadMigrations(fsys fs.FS) ([]migration, error) {
 	}
 	sort.Strings(names)
 	out := make([]migration, 0, len(names))
-	for i, name := range names {
+	for _, name := range names {
 		base := strings.TrimSuffix(path.Base(name), ".sql")
 		digits, _, _ := strings.Cut(base, "_")
 		n, err := strconv.Atoi(digits)
-		if err != nil || n != i+1 {
-			return nil, fmt.Errorf("migration %s: its number must be %04d", name, i+1)
+		if err != nil || n < 1 || len(out) > 0 && n <= out[len(out)-1].number {
+			return nil, fmt.Errorf("migration %s: its number must be above the one before", name)
 		}
 		b, err := fs.ReadFile(fsys, name)
 		if err != nil {
@@ -275,14 +274,16 @@ func scanMigrations(rows driver.Rows) (map[int]migration, error) {
 // checkHistory compares what was applied with what this program holds.
 func checkHistory(all []migration, done map[int]migration) error {
 	var errs []error
+	known := map[int]bool{}
 	for _, m := range all {
+		known[m.number] = true
 		if was, ok := done[m.number]; ok && was.checksum != m.checksum {
 			errs = append(errs, fmt.Errorf("migration %s was edited after it had been applied (applied %.12s, now %.12s): restore the file and put the change into a new migration",
 				m.name, was.checksum, m.checksum))
 		}
 	}
 	for n, was := range done {
-		if n > len(all) {
+		if !known[n] {
 			errs = append(errs, fmt.Errorf("the database has migration %s, which this version does not know: run the newer version of keysentry", was.name))
 		}
 	}
@@ -322,14 +323,17 @@ func (c *Client) SchemaVersion(ctx context.Context) (have, want int, err error) 
 	if err != nil {
 		return 0, 0, err
 	}
+	if len(all) > 0 {
+		want = all[len(all)-1].number
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	done, err := c.appliedMigrations(ctx)
 	if err != nil {
-		return 0, len(all), err
+		return 0, want, err
 	}
 	for n := range done {
 		have = max(have, n)
 	}
-	return have, len(all), checkHistory(all, done)
+	return have, want, checkHistory(all, done)
 }

@@ -44,7 +44,7 @@ func TestMigrateTwice(t *testing.T) {
 		t.Fatalf("applied %v again, error %v", again, err)
 	}
 	have, want, err := c.SchemaVersion(t.Context())
-	if err != nil || have != want || have != len(first) {
+	if err != nil || have != want || have < len(first) {
 		t.Errorf("schema version %d of %d, error %v", have, want, err)
 	}
 }
@@ -75,9 +75,9 @@ func TestMigrateRefuses(t *testing.T) {
 	}
 }
 
-func TestMigrationNumbersHaveNoGap(t *testing.T) {
+func TestMigrationNumbersRise(t *testing.T) {
 	t.Parallel()
-	for name, files := range map[string][]string{"gap": {"0001_a.sql", "0003_b.sql"}, "no number": {"a.sql"}, "twice": {"0001_a.sql", "0001_b.sql"}} {
+	for name, files := range map[string][]string{"no number": {"a.sql"}, "twice": {"0001_a.sql", "0001_b.sql"}, "zero": {"0000_a.sql"}} {
 		fsys := fstest.MapFS{}
 		for _, f := range files {
 			fsys["migrations/"+f] = &fstest.MapFile{Data: []byte("SELECT 1;\n")}

@@ -133,6 +133,7 @@ func TestEventsAreReadWhole(t *testing.T) {
 	assign(t, w, part0, 0)
 	b := batch(part0, 0, 3)
 	b.Events[1].Cause, b.Events[1].CauseConfidence, b.Events[1].Rediagnosed = event.CauseClockSkew, 0.5, true
+	b.Events[1].CauseGrounds = event.Grounds(0).With(event.GroundMintKnown, event.GroundClockOffset)
 	want := b.Events[1].Clone()
 	appendBatch(t, w, b, nil)
 	flush(t, w)

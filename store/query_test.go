@@ -57,8 +57,9 @@ func askEverything(t *testing.T, c *Client, old bool) {
 		"blast_radius_users":    {"key_id": "k1:9f86d081884c7d65"},
 		"blast_radius_timeline": {"key_id": "k1:9f86d081884c7d65"},
 		"entity_timeline":       {"value": "10.1.7.7"},
+		"clock_drift":           {"host": "api-7"},
 	}
-	mayBeEmpty := map[string]bool{"key_age": true, "cert_lead": true, "findings": true, "incidents": true, "clock_offsets": true}
+	mayBeEmpty := map[string]bool{"key_age": true, "cert_lead": true, "findings": true, "incidents": true, "clock_offsets": true, "clock_drift": true}
 	for _, q := range all {
 		rows, err := c.Named(t.Context(), q.Name, given[q.Name])
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Roller keeps coverage, auth_minutely and auth_hourly true: it recomputes every closed
+// Roller keeps coverage, auth_minutely, auth_hourly and the clock tables true: it recomputes every closed
 // minute that got rows since the last run, from events FINAL, and the hours
 // that those minutes belong to. It also copies lifecycle events into the
 // registries server_keys and certificates, which outlive them. Every statement
@@ -80,6 +80,9 @@ func (r *Roller) Once(ctx context.Context) (minutes int, err error) {
 		}
 		minutes += len(d.minutes)
 		r.minutes.Add(float64(len(d.minutes)))
+	}
+	if err := r.clocks(ctx, since); err != nil {
+		return minutes, errors.Join(append(errs, err)...)
 	}
 	// Last of all: had the round ended before, the next has to look as far back.
 	if err := r.client.conn.Exec(ctx, "INSERT INTO rollup_rounds (work, began) VALUES ('rollups', fromUnixTimestamp64Milli(?, 'UTC'))", began.UnixMilli()); err != nil {

@@ -136,6 +136,10 @@ type Finding struct {
 // MaxEvidence bounds Finding.Evidence.
 const MaxEvidence = 20
 
+// RuleClockOff is the id of the finding about a host's clock that is about to leave
+// the leeway of tokens.
+const RuleClockOff = "detect.clock_off"
+
 // RuleUndeclaredRotation is the id of the finding about a key that nobody told of and
 // that works on hosts of ours. A person who adopts or denies the key settles it.
 const RuleUndeclaredRotation = "detect.undeclared_rotation"

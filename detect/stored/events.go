@@ -11,7 +11,7 @@ import (
 // Events reads whole events, as the daemon had them, that satisfy a condition:
 // tail is what follows FROM events FINAL, with server-side parameters.
 func Events(ctx context.Context, store Querier, tail string, params map[string]string) ([]event.Event, error) {
-	cols := []string{"toUnixTimestamp64Nano(ts)", "topic", "`partition`", "`offset`", "idx", "present", "cause", "cause_confidence", "rediagnosed"}
+	cols := []string{"toUnixTimestamp64Nano(ts)", "topic", "`partition`", "`offset`", "idx", "present", "cause", "cause_confidence", "cause_grounds", "rediagnosed"}
 	var fields []event.Field
 	for _, f := range append(event.MessageFields(), event.FieldOrigin, event.FieldObservedAt) {
 		fields = append(fields, f)
@@ -35,6 +35,7 @@ func Events(ctx context.Context, store Querier, tail string, params map[string]s
 		e.Present = event.FieldSet(take[uint64](&c))
 		e.Cause, _ = event.ParseCause(take[string](&c))
 		e.CauseConfidence = take[float32](&c)
+		e.CauseGrounds, _ = event.ParseGrounds(take[string](&c))
 		e.Rediagnosed = take[bool](&c)
 		for _, f := range fields {
 			set(&e, f, &c)
@@ -58,4 +59,3 @@ func ByRef(ref event.Ref) (tail string, params map[string]string) {
 func ByID(id string) (tail string, params map[string]string) {
 	return "WHERE id = {id:String} ORDER BY observed_at DESC LIMIT 10", map[string]string{"id": id}
 }
-
