@@ -87,6 +87,14 @@ torture: build ## break it and count (FAULT=kill|...|all ROUNDS=N EVENTS=N SEED=
 	$(BIN) torture --fault $(FAULT) --seed $(SEED) --broker $(BROKER) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
 	  $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(RATE),--rate $(RATE))
 
+.PHONY: quality-nab
+quality-nab: ## the detector of "anomaly score" on the series of the Numenta Anomaly Benchmark (KEYSENTRY_SHARED=FOLDER that holds data/nab)
+	go test ./detect/anomaly -count 1 -run 'TestBenchmark' -v | grep -v '^=== '
+
+.PHONY: quality-rate
+quality-rate: ## the detector of rate_anomaly: recall at one false alarm per series and week
+	go test ./detect/season -count 1 -run 'TestDetector' -v | grep -v '^=== '
+
 .PHONY: cover
 cover: deps ## test coverage by function, in coverage.out
 	go test -timeout 20m -coverprofile coverage.out ./...
