@@ -140,6 +140,19 @@ func (m *Model) Skip(to int64) {
 	}
 }
 
+// Adopt takes over what another model of the same series has learnt, when it has
+// seen more minutes; the minutes at hand stay. It reports whether it did.
+func (m *Model) Adopt(o *Model) bool {
+	if o.seen <= m.seen {
+		return false
+	}
+	m.bins, m.all, m.spread, m.seen = o.bins, o.all, o.spread, o.seen
+	for back := int64(1); back <= int64(m.known); back++ {
+		m.rates[(m.minute-back)%Longest] = m.rate(m.minute - back)
+	}
+	return true
+}
+
 // closeOne takes the minute that is being counted into the model.
 func (m *Model) closeOne() {
 	rate := m.rate(m.minute)

@@ -355,3 +355,35 @@ func TestMostOfSilence(t *testing.T) {
 		}
 	}
 }
+
+// TestAdopt: a season that rests on more minutes is taken over without the minutes
+// at hand; one that rests on fewer is not.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	const now = monday + 6*1440 + 610
+	train := func(from int64, rate float64) *Model {
+		m := &Model{}
+		for minute := from; minute < now; minute++ {
+			m.Add(minute, rate)
+		}
+		return m
+	}
+	young, old := train(now-45, 7), train(monday, 2)
+	young.Add(now, 5)
+	if !young.Up().Learning {
+		t.Fatal("three quarters of an hour are enough to judge by")
+	}
+	_, before := young.Recent()
+	if !young.Adopt(old) {
+		t.Fatal("a week was not taken in place of three quarters of an hour")
+	}
+	if s := young.Up(); s.Learning || s.Surprise < threshold {
+		t.Errorf("thrice the usual for half an hour: %+v", s)
+	}
+	if _, after := young.Recent(); !slices.Equal(before, after) {
+		t.Errorf("the minutes at hand became %v, they were %v", after, before)
+	}
+	if m := train(monday+1440, 3); old.Adopt(m) || old.rate(now) > 2.1 {
+		t.Error("a season of fewer minutes was taken")
+	}
+}
