@@ -53,18 +53,20 @@ type Engine struct {
 	set  *rules.Set
 
 	// mu guards what follows. Locks are taken in the order swap, mu, correlating.
-	mu        sync.Mutex
-	keys      keyRegistry
-	facts     facts
-	hosts     inventory
-	ended     *recentSet
-	coverage  *coverage
-	probes    map[string]*probe
-	parts     map[event.Partition]*partition
-	live      watermarks    // of topics on the broker's time
-	history   watermarks    // of imported topics
-	forgotten event.Instant // when the inventory was last cleaned
-	snapshot  event.Instant // of the snapshot that was loaded; 0: none was
+	mu       sync.Mutex
+	keys     keyRegistry
+	facts    facts
+	hosts    inventory
+	ended    *recentSet
+	coverage *coverage
+	// undeclared are findings about keys that nobody told of.
+	undeclared undeclared
+	probes     map[string]*probe
+	parts      map[event.Partition]*partition
+	live       watermarks    // of topics on the broker's time
+	history    watermarks    // of imported topics
+	forgotten  event.Instant // when the inventory was last cleaned
+	snapshot   event.Instant // of the snapshot that was loaded; 0: none was
 
 	// correlating guards the correlator and the evidence.
 	correlating sync.Mutex
@@ -222,7 +224,7 @@ func (e *Engine) judge(p event.Partition, events []event.Event, silent bool) []f
 		e.backlog = append(e.backlog, fired...)
 		return nil
 	}
-	return e.findings(append(e.takeBacklog(), fired...))
+	return append(e.findings(append(e.takeBacklog(), fired...)), e.undeclared.take()...)
 }
 
 func newest(events []event.Event) event.Instant {
@@ -264,6 +266,10 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 			continue
 		}
 		e.learn(ev)
+		// What a replay would tell, the next mint tells under the same id.
+		if ev.Type == event.TypeAuthTokenIssued && !silent && !e.imported(p.Topic) {
+			e.rotation(ev)
+		}
 	}
 	if now := events[len(events)-1].TS; now.Sub(e.forgotten) > time.Minute {
 		e.forgotten = now

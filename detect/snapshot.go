@@ -129,6 +129,7 @@ func (r *keyRegistry) load(keys []Key) {
 		if rankOf(k.State) < 0 || k.KeyID == "" || r.get(k.Network, k.KeyID) != nil || len(r.keys) >= maxKeys {
 			continue
 		}
+		r.version++
 		r.keys[keyName{k.Network, k.KeyID}] = &k
 		r.known[k.Network]++
 	}
@@ -142,7 +143,7 @@ func (v *inventory) load(row SnapshotHost) {
 		lastSeen: row.LastSeen, heartbeat: row.Heartbeat, heartbeatKey: row.HeartbeatKey, stopped: row.Stopped,
 		keys: map[string]*keyUse{}, sources: row.Sources}
 	for _, u := range row.Keys {
-		h.keys[u.KeyID] = &keyUse{u.First, u.Last, u.Mints}
+		h.keys[u.KeyID] = &keyUse{first: u.First, last: u.Last, mints: u.Mints}
 		v.minted[keyName{h.network, u.KeyID}] = true
 	}
 	for _, a := range row.Sources {

@@ -13,6 +13,7 @@ import (
 	"github.com/keysentry/keysentry/alert/incident"
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/alert/playbook"
+	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/detect/posture"
@@ -141,6 +142,37 @@ func (p positions) Save(ctx context.Context, detected map[event.Partition]int64)
 	}
 	p.a.kept.note(detected)
 	return nil
+}
+
+// sink takes ingest's findings to the manager, with what only the registries know:
+// whether a key whose value was found in an event is one that works.
+type sink struct{ a *App }
+
+// Deliver implements ingest.FindingSink.
+func (s sink) Deliver(ctx context.Context, findings []finding.Finding, p event.Partition, position int64) error {
+	s.weigh(findings)
+	return s.a.manager.Deliver(ctx, findings, p, position)
+}
+
+// Journal implements ingest.FindingSink.
+func (s sink) Journal(ctx context.Context, findings []finding.Finding) error {
+	s.weigh(findings)
+	return s.a.manager.Journal(ctx, findings)
+}
+
+// weigh takes their weight from leaks of keys that work no longer.
+func (s sink) weigh(findings []finding.Finding) {
+	for i := range findings {
+		f := &findings[i]
+		if f.Risk == nil || f.Risk.Fact != finding.ValueSeen {
+			continue
+		}
+		switch state := s.a.keyState(f.Subject.Network, f.Subject.Value); state {
+		case detect.KeyRetired, detect.KeyRevoked:
+			f.Risk = &finding.Risk{Family: f.Risk.Family}
+			f.Facts = append(f.Facts, finding.Pair{Field: "key_state", Value: string(state)})
+		}
+	}
 }
 
 // desk is the console's view of the incident desk.

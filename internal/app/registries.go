@@ -1,10 +1,12 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/detect"
@@ -34,7 +36,7 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 		known := make([]detect.Key, 0, len(keys))
 		for _, k := range keys {
 			known = append(known, detect.Key{Network: k.Network, KeyID: k.KeyID, State: detect.KeyState(k.State), Created: k.Created,
-				Activated: k.Activated, Retired: k.Retired, Revoked: k.Revoked, Source: "store"})
+				Activated: k.Activated, Retired: k.Retired, Revoked: k.Revoked, Source: cmp.Or(strings.Join(k.ToldBy, ", "), "store")})
 		}
 		e.LoadKeys(known)
 	} else {
