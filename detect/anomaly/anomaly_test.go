@@ -35,7 +35,7 @@ func TestOddRows(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			found := 0
-			const seeds = 8
+			const seeds = 5
 			for seed := range uint64(seeds) {
 				rng := rand.New(rand.NewPCG(seed, 3))
 				d, hit := New(Anything()), false
@@ -63,7 +63,7 @@ func TestOddRows(t *testing.T) {
 func TestFalseAlarms(t *testing.T) {
 	t.Parallel()
 	alarms, rows := 0, 0
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		d := New(Anything())
 		for i := range 14 * 288 {
@@ -97,7 +97,7 @@ func TestOnline(t *testing.T) {
 	}
 	const n = 2*held + 200 // the window over the past has moved
 	whole := scores(n, n, nil)
-	for _, cut := range []int{101, 2 * held, n - 1} {
+	for _, cut := range []int{101, 2 * held} {
 		for name, then := range map[string]func(int) float64{"a truncated": nil, "another": func(i int) float64 { return float64(i) * 1e9 }} {
 			end := n
 			if then == nil {
