@@ -92,6 +92,14 @@ torture: build ## break it and count (FAULT=kill|...|all ROUNDS=N EVENTS=N SEED=
 quality: build ## score detection on simulated networks with known attacks (SEEDS=1-3 SCENARIOS=FOLDER BENIGN_DAYS=N WRITE=docs/reference/quality.md)
 	$(BIN) quality --seeds $(SEEDS) $(if $(SCENARIOS),--scenarios '$(SCENARIOS)') $(if $(BENIGN_DAYS),--benign-days $(BENIGN_DAYS)) $(if $(WRITE),--write '$(WRITE)')
 
+.PHONY: quality-nab
+quality-nab: ## the detector of "anomaly score" on the series of the Numenta Anomaly Benchmark (KEYSENTRY_SHARED=FOLDER that holds data/nab)
+	go test ./detect/anomaly -count 1 -run 'TestBenchmark' -v | grep -v '^=== '
+
+.PHONY: quality-rate
+quality-rate: ## the detector of rate_anomaly: recall at one false alarm per series and week
+	go test ./detect/season -count 1 -run 'TestDetector' -v | grep -v '^=== '
+
 .PHONY: cover
 cover: deps ## test coverage by function, in coverage.out
 	go test -timeout 20m -coverprofile coverage.out ./...

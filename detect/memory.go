@@ -28,6 +28,14 @@ func (e *Engine) LoadMemory(ruleID, logic string, pieces []memory.Piece, last bo
 	return e.windows.LoadMemory(ruleID, logic, pieces, last)
 }
 
+// Relearn gives a rule of type rate_anomaly seasons that were read off the stored
+// events; see correlate.Correlator.
+func (e *Engine) Relearn(ruleID, logic string, pieces []memory.Piece) (added []memory.Piece, adopted int, err error) {
+	e.correlating.Lock()
+	defer e.correlating.Unlock()
+	return e.windows.Relearn(ruleID, logic, pieces)
+}
+
 // TakeMemory returns what changed since the last call, at most n pieces. It may be
 // kept once the positions of all events that were observed before this call are.
 func (e *Engine) TakeMemory(n int) []memory.Piece {

@@ -40,15 +40,20 @@ func (c *Client) WriteMemory(ctx context.Context, pieces []memory.Piece) error {
 	return nil
 }
 
-// MemoryIsWhole reports whether MarkMemory was called for a rule as it is written.
-func (c *Client) MemoryIsWhole(ctx context.Context, ruleID, ruleHash string) (bool, error) {
+// MemorySince is when MarkMemory was last called for a rule as it is written; zero
+// if it never was.
+func (c *Client) MemorySince(ctx context.Context, ruleID, ruleHash string) (event.Instant, error) {
 	var n uint64
-	err := c.conn.QueryRow(ctx, "SELECT count() FROM rule_memory WHERE rule_id = @id AND rule_hash = @hash",
-		clickhouse.Named("id", ruleID), clickhouse.Named("hash", ruleHash)).Scan(&n)
+	var since time.Time
+	err := c.conn.QueryRow(ctx, "SELECT count(), max(since) FROM rule_memory WHERE rule_id = @id AND rule_hash = @hash",
+		clickhouse.Named("id", ruleID), clickhouse.Named("hash", ruleHash)).Scan(&n, &since)
 	if err != nil {
-		return false, fmt.Errorf("read rule_memory: %w", explain(err))
+		return 0, fmt.Errorf("read rule_memory: %w", explain(err))
 	}
-	return n > 0, nil
+	if n == 0 {
+		return 0, nil
+	}
+	return event.At(since), nil
 }
 
 // MarkMemory says that all of a rule's past was written.

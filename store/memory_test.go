@@ -61,11 +61,11 @@ func TestMemoryIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, want := range []bool{false, true} {
-		if whole, err := c.MemoryIsWhole(t.Context(), "rule", "h"); err != nil || whole != want {
-			t.Errorf("the memory is whole: %t, %v, want %t", whole, err, want)
+	for i, want := range []event.Instant{0, now, now.Add(time.Hour)} {
+		if since, err := c.MemorySince(t.Context(), "rule", "h"); err != nil || since != want {
+			t.Errorf("the memory is whole since %v, %v, want %v", since, err, want)
 		}
-		if err := c.MarkMemory(t.Context(), "rule", "h", now); err != nil {
+		if err := c.MarkMemory(t.Context(), "rule", "h", now.Add(time.Duration(i)*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}

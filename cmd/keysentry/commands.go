@@ -28,7 +28,7 @@ func commands(std stdio) []*cobra.Command {
 		{groupTry, []*cobra.Command{demoCommand(std), devCommand(std), simulateCommand(std)}},
 		{groupRun, []*cobra.Command{runCommand(std), checkConfigCommand(std), doctorCommand(std)}},
 		{groupAsk, []*cobra.Command{incidentsCommand(std), explainCommand(std), keysCommand(std), playbookCommand(std), postureCommand(std), queryCommand(std), journalCommand(std)}},
-		{groupWork, []*cobra.Command{rulesCommand(std), mapCommand(std), replayCommand(std), quarantineCommand(std)}},
+		{groupWork, []*cobra.Command{rulesCommand(std), mapCommand(std), replayCommand(std), quarantineCommand(std), anomalyCommand(std)}},
 		{groupMeasure, []*cobra.Command{tortureCommand(std), benchCommand(std), qualityCommand(std)}},
 		{"", []*cobra.Command{versionCommand(std)}},
 	} {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/detect/memory"
 	"github.com/keysentry/keysentry/detect/season"
 	"github.com/keysentry/keysentry/event"
@@ -112,14 +113,67 @@ func (c *Correlator) LoadMemory(ruleID, logic string, pieces []memory.Piece, las
 	return bad
 }
 
-func (c *Correlator) load(s *spec, m *memory.Piece) error {
+// Relearn gives a running rule of type rate_anomaly seasons that were read off the
+// stored events. A group takes one over that rests on more minutes than its own. A
+// group that is not known, but had events lately, is added while there is room;
+// added are those pieces. A rule that still waits for its memory, or is gone, takes
+// nothing.
+func (c *Correlator) Relearn(ruleID, logic string, pieces []memory.Piece) (added []memory.Piece, adopted int, err error) {
+	i := slices.IndexFunc(c.specs, func(s *spec) bool {
+		return s.typ == rules.RateAnomaly && s.meta.ID == ruleID && s.meta.Logic == logic && s.remembers && !s.learning
+	})
+	if i < 0 {
+		return nil, 0, nil
+	}
+	s := c.specs[i]
+	for _, m := range pieces {
+		key, bad := s.keyByName(m.Group)
+		if bad == nil && m.Season != nil {
+			bad = c.relearn(s, key, &m, &added, &adopted)
+		}
+		if bad != nil && err == nil {
+			err = fmt.Errorf("season of rule %s, group %v: %w", ruleID, m.Group, bad)
+		}
+	}
+	return added, adopted, err
+}
+
+func (c *Correlator) relearn(s *spec, key []byte, m *memory.Piece, added *[]memory.Piece, adopted *int) error {
+	if g := s.groups[string(key)]; g != nil {
+		old, err := season.Restore(*m.Season)
+		if w, ok := g.w.(*rateWindow); ok && err == nil && w.m.Adopt(old) {
+			w.told = 0
+			*adopted++
+		}
+		return err
+	}
+	if m.Last+s.keep <= c.watermark || len(s.groups) >= c.cfg.MaxGroups || c.stats.Bytes >= c.cfg.MaxBytes {
+		return nil
+	}
+	if err := c.load(s, m); err != nil {
+		return err
+	}
+	*added = append(*added, *m)
+	return nil
+}
+
+// keyByName is the key of a group that is given by names.
+func (s *spec) keyByName(group []finding.Pair) ([]byte, error) {
 	var key []byte
 	for _, f := range s.fields {
-		v, ok := named(m.Group, f)
+		v, ok := named(group, f)
 		if !ok {
-			return fmt.Errorf("the group has no %s", f)
+			return nil, fmt.Errorf("the group has no %s", f)
 		}
 		key = appendValue(key, v)
+	}
+	return key, nil
+}
+
+func (c *Correlator) load(s *spec, m *memory.Piece) error {
+	key, err := s.keyByName(m.Group)
+	if err != nil {
+		return err
 	}
 	g := c.lookup(s, key)
 	switch w := g.w.(type) {

@@ -7,8 +7,8 @@
 // A day has 48 half-hour bins, weekdays and weekends apart, in UTC. A bin holds
 // the events and the minutes that it saw, both fading, so that the ratio is an
 // exponentially weighted mean rate. The rate of a minute is read between the
-// middles of two bins, and leans on the rate over all bins while a bin has seen
-// little.
+// middles of two bins. A bin with fewer than 120 events takes its neighbours' of up to
+// two hours too, and leans on the rate over all bins while it has seen little.
 //
 // The count of a window of 1, 5, 15 or 30 minutes is compared with a negative
 // binomial distribution. Its mean is the sum of the rates of the minutes; its
@@ -46,6 +46,10 @@ const (
 	// it has seen any of its own.
 	leaning = 15
 
+	// enough is how many events a bin's rate should rest on; widest is how many bins to
+	// either side it takes for that.
+	enough, widest = 120, 4
+
 	// learnMinutes and learnBin are how much of a series, and of the bins at hand,
 	// must have been seen before it is judged.
 	learnMinutes = 3 * 1440
@@ -65,6 +69,14 @@ const Longest = 30
 
 // mean is a fading sum of events over minutes.
 type mean struct{ events, minutes float64 }
+
+// rate is zero for a sum of nothing.
+func (m *mean) rate() float64 {
+	if m.minutes == 0 {
+		return 0
+	}
+	return m.events / m.minutes
+}
 
 func (m *mean) add(n, memory float64) {
 	fade := 1 - 1/memory
@@ -140,17 +152,30 @@ func (m *Model) Skip(to int64) {
 	}
 }
 
+// Adopt takes over what another model of the same series has learnt, when it has
+// seen more minutes; the minutes at hand stay. It reports whether it did.
+func (m *Model) Adopt(o *Model) bool {
+	if o.seen <= m.seen {
+		return false
+	}
+	m.bins, m.all, m.spread, m.seen = o.bins, o.all, o.spread, o.seen
+	for back := int64(1); back <= int64(m.known); back++ {
+		m.rates[(m.minute-back)%Longest] = m.rate(m.minute - back)
+	}
+	return true
+}
+
 // closeOne takes the minute that is being counted into the model.
 func (m *Model) closeOne() {
-	rate := m.rate(m.minute)
+	rate, evidence := m.expect(m.minute)
 	clipped := m.count
 	if m.seen > 0 {
-		clipped = min(clipped, rate+3*math.Sqrt(m.variance(0, rate, m.evidence(m.minute)))+2)
+		clipped = min(clipped, rate+3*math.Sqrt(m.variance(0, rate, evidence))+2)
 	}
 	at := m.minute % Longest
 	m.counts[at], m.clipped[at], m.rates[at] = m.count, clipped, rate
 	m.known = min(m.known+1, Longest)
-	m.measure()
+	m.measure(evidence)
 	half, bin := place(m.minute)
 	m.bins[half][bin].add(clipped, binMemory)
 	m.all.add(clipped, allMemory)
@@ -161,7 +186,7 @@ func (m *Model) closeOne() {
 
 // measure takes the windows that end with the minute just counted into the
 // spread.
-func (m *Model) measure() {
+func (m *Model) measure(evidence float64) {
 	if m.seen < 1440 {
 		return // expectations are no more than guesses yet
 	}
@@ -175,7 +200,7 @@ func (m *Model) measure() {
 			n += m.clipped[at]
 			mu += m.rates[at]
 		}
-		n = min(n, mu+3*math.Sqrt(m.variance(i, mu, m.evidence(m.minute)))+1)
+		n = min(n, mu+3*math.Sqrt(m.variance(i, mu, evidence))+1)
 		s := &m.spread[i]
 		fade := 1 - 1.0/allMemory
 		s.excess = s.excess*fade + (n-mu)*(n-mu) - mu
@@ -192,31 +217,45 @@ func place(minute int64) (half, bin int) {
 	return half, int(minute%1440) / minutesPerBin
 }
 
-// rate is the expected number of events of a minute: between the middles of the
-// two bins that it lies between.
+// between are the two bins between whose middles a minute lies, and the weight of
+// the second.
+func between(minute int64) (half, bin, other int, weight float64) {
+	half, bin = place(minute)
+	weight = (float64(minute%minutesPerBin)+0.5)/minutesPerBin - 0.5
+	other = (bin + 1) % binsPerDay
+	if weight < 0 {
+		other, weight = (bin+binsPerDay-1)%binsPerDay, -weight
+	}
+	return half, bin, other, weight
+}
+
+// expect is the expected number of events of a minute, and how many events that
+// rests on: as many as would leave a single rate as uncertain as the two bins' are
+// together.
+func (m *Model) expect(minute int64) (rate, evidence float64) {
+	half, bin, other, w := between(minute)
+	r, a := m.binRate(half, bin)
+	s, b := m.binRate(half, other)
+	a, b = a+0.5, b+0.5
+	mean := (1-w)*a + w*b
+	return (1-w)*r + w*s, mean * mean / ((1-w)*(1-w)*a + w*w*b)
+}
+
 func (m *Model) rate(minute int64) float64 {
-	half, bin := place(minute)
-	into := (float64(minute%minutesPerBin)+0.5)/minutesPerBin - 0.5
-	other := (bin + 1) % binsPerDay
-	if into < 0 {
-		other, into = (bin+binsPerDay-1)%binsPerDay, -into
-	}
-	return (1-into)*m.binRate(half, bin) + into*m.binRate(half, other)
+	r, _ := m.expect(minute)
+	return r
 }
 
-func (m *Model) binRate(half, bin int) float64 {
-	all := 0.0
-	if m.all.minutes > 0 {
-		all = m.all.events / m.all.minutes
+// binRate is the rate of a bin, and how many events it rests on. One with few takes
+// its neighbours' too, as far as it has to.
+func (m *Model) binRate(half, bin int) (rate, events float64) {
+	b := m.bins[half][bin]
+	for r := 1; r <= widest && b.events < enough; r++ {
+		before, after := &m.bins[half][(bin+binsPerDay-r)%binsPerDay], &m.bins[half][(bin+r)%binsPerDay]
+		b.events += before.events + after.events
+		b.minutes += before.minutes + after.minutes
 	}
-	b := &m.bins[half][bin]
-	return (b.events + leaning*all) / (b.minutes + leaning)
-}
-
-// evidence is how many events the rate of a minute rests on.
-func (m *Model) evidence(minute int64) float64 {
-	half, bin := place(minute)
-	return m.bins[half][bin].events + 1
+	return (b.events + leaning*m.all.rate()) / (b.minutes + leaning), b.events
 }
 
 // phi is the dispersion of windows[i] beyond Poisson, as a square of the
@@ -261,14 +300,14 @@ func (m *Model) Up() Score {
 func (m *Model) Down() Score { return m.score(false, lower) }
 
 // Silence is the most that Down can come to as long as no event is added: no
-// window is expected to hold more than the largest rate says, rates only fall
+// window is expected to hold more than the largest rate of a bin says, rates only fall
 // without events, and silence is no less probable than with Poisson's
 // distribution, exp(-mean).
 func (m *Model) Silence() float64 {
-	most := 0.0
+	most := m.all.rate()
 	for half := range m.bins {
 		for bin := range m.bins[half] {
-			most = max(most, m.binRate(half, bin))
+			most = max(most, m.bins[half][bin].rate())
 		}
 	}
 	for _, r := range m.rates {
@@ -283,12 +322,12 @@ func (m *Model) score(current bool, tail func(n, mu, r float64) float64) Score {
 	if !m.learned() {
 		return Score{Learning: true}
 	}
-	evidence := m.evidence(m.minute)
+	rate, evidence := m.expect(m.minute)
 	var best Score
 	var n, mu float64
 	have := 0
 	if current {
-		n, mu, have = m.count, m.rate(m.minute), 1
+		n, mu, have = m.count, rate, 1
 	}
 	for i, w := range windows {
 		for ; have < w; have++ {

@@ -76,6 +76,7 @@ type App struct {
 	runner     *playbook.Runner
 	library    *playbook.Library
 	posture    *posture.Runner
+	baselines  *baselines
 	console    *console.Server
 	proposer   *proposer
 	slack      *slack.Slack        // nil when Slack is not configured
@@ -155,7 +156,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, operator("data_dir", err)
 	}
-	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildNetworks, a.buildRules, a.buildResponse, a.buildPosture, a.buildEvents, a.buildConsole} {
+	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildNetworks, a.buildRules, a.buildResponse, a.buildPosture, a.buildBaselines, a.buildEvents, a.buildConsole} {
 		if err := step(); err != nil {
 			a.close()
 			return nil, err
@@ -242,6 +243,7 @@ func (a *App) run(ctx context.Context) error {
 	start(0, middle, "episodes", a.keepEpisodes)
 	start(0, middle, "registries", a.keepRegistries)
 	start(0, middle, "rule memory", a.keepRuleMemory)
+	start(0, middle, "baselines", a.baselines.run)
 	start(0, middle, "suspects", a.keepSuspects)
 	start(0, middle, "own keys", a.knowOwnKeys)
 	start(0, middle, "clock offsets", a.keepClockOffsets)

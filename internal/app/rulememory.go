@@ -129,13 +129,18 @@ func (a *App) recall(ctx context.Context, e *detect.Engine, set *rules.Set, c *r
 		}
 		return nil
 	}
-	whole, err := a.store.MemoryIsWhole(ctx, c.ID, c.Logic)
-	switch {
-	case err != nil:
+	whole, err := a.store.MemorySince(ctx, c.ID, c.Logic)
+	if err != nil {
 		return 0, err
-	case whole:
-		return a.store.ReadMemory(ctx, c.ID, c.Logic, since, load)
-	case !history:
+	}
+	if whole != 0 {
+		n, err := a.store.ReadMemory(ctx, c.ID, c.Logic, since, load)
+		if n > 0 || err != nil || c.Type != rules.RateAnomaly {
+			return n, err
+		}
+		// No season at all: nothing happened yet, or the seasons were lost.
+	}
+	if !history {
 		return 0, errNotWhole
 	}
 	err = a.stored().Remembered(ctx, set, c, since, now, func(pieces []memory.Piece) error {

@@ -7,7 +7,7 @@ var layers = []struct {
 	packages []string
 }{
 	{"0 values", []string{"event", "internal/secret", "internal/metrics", "configs", "internal/published"}},
-	{"1 values", []string{"detect/finding", "detect/season", "internal/redact"}},
+	{"1 values", []string{"detect/finding", "detect/season", "detect/anomaly", "internal/redact"}},
 	{"1b journal, evidence", []string{"alert/journal", "detect/suspicion"}},
 	{"1c incidents", []string{"alert/incident"}},
 	{"2 language", []string{"rules", "detect/offset", "detect/memory", "detect/networks", "internal/simulate", "internal/kafkawire", "ingest/mapping", "ingest/cloudevents"}},
