@@ -35,12 +35,9 @@ func (a *App) checks() ([]posture.Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(shippedChecks(a.cfg, a), own...), nil
-}
-
-func shippedChecks(cfg *config.Config, a *App) []posture.Check {
-	return check.All(check.Sources{Registry: registry{a.store}, Facts: a.store, Coverage: held{a.store},
-		Networks: slices.Sorted(maps.Keys(cfg.Networks)), Files: certFiles(cfg), Probes: cfg.Posture.Probes})
+	shipped := check.All(check.Sources{Registry: registry{a.store}, Facts: a.store, Coverage: held{a.store},
+		Networks: slices.Sorted(maps.Keys(a.cfg.Networks)), Files: certFiles(a.cfg), Probes: a.cfg.Posture.Probes})
+	return append(shipped, own...), nil
 }
 
 // certFiles are the deployed certificates that the configuration names.

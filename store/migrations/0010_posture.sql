@@ -26,7 +26,7 @@ COMMENT 'Results of posture checks, one row per run and subject and one per run;
 {{view "v_posture"}} AS
 SELECT
     due, check_name, network, subject_field, subject_value, status, severity, stage, value, summary, query,
-    subject_field = '' AS whole_run,
-    due = max(due) OVER (PARTITION BY check_name) AS newest
+    toBool(CAST(subject_field, 'String') = '') AS whole_run,
+    toBool(due = max(due) OVER (PARTITION BY check_name)) AS newest
 FROM posture_results FINAL
 COMMENT 'Every run of every posture check: whole_run marks the verdict on the run, newest the last run of each check. For the scorecard of now: WHERE newest AND whole_run';

@@ -49,7 +49,7 @@ func (c *Own) Run(ctx context.Context, now time.Time) ([]posture.Result, error) 
 	}
 	places, err := c.spec.fits(t.Columns)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.spec.file, err)
+		return nil, err
 	}
 	if len(t.Rows) == 0 {
 		r := posture.Result{Subject: finding.Subject{Field: "check", Value: c.spec.Name}, Status: posture.Status(c.spec.Empty), Value: "no row", Query: c.spec.Query}
@@ -57,7 +57,7 @@ func (c *Own) Run(ctx context.Context, now time.Time) ([]posture.Result, error) 
 	}
 	out := make([]posture.Result, 0, len(t.Rows))
 	for i, cells := range t.Rows {
-		r, err := c.result(rowOf{cells, places, c.spec.Columns}, now)
+		r, err := c.result(rowOf{cells, places}, now)
 		if err != nil {
 			return nil, fmt.Errorf("%s: row %d: %w", c.spec.file, i+1, err)
 		}
@@ -102,10 +102,9 @@ func orElse(s, otherwise string) string {
 type rowOf struct {
 	cells  []any
 	places map[string]int
-	types  map[string]string
 }
 
-// text is a cell in words, by the type that the file declares.
+// text is a cell in words, in UTC and with two decimals at most.
 func (r rowOf) text(column string) string {
 	i, ok := r.places[column]
 	if !ok || r.cells[i] == nil {
