@@ -36,7 +36,7 @@ func (m *Manager) compose(inc *incident.Incident, channel string) Message {
 	msg := Message{
 		ID: rootID(inc, channel), IncidentID: inc.ID, Channel: channel, Severity: inc.Severity,
 		Title:    fmt.Sprintf("%s: %s (%s)", strings.ToUpper(inc.Severity.String()), kindWords(inc.Kind), inc.State),
-		Sentence: sentence(f), Facts: m.facts(inc), Resolution: f.Resolution, SQL: reproduce(f, m.deps.Database), Series: f.Series,
+		Sentence: sentence(f), Facts: m.facts(inc), Resolution: f.Resolution, SQL: shownQuery(f, m.deps.Database), Series: f.Series,
 	}
 	if m.cfg.ConsoleURL != "" {
 		msg.Link = strings.TrimRight(m.cfg.ConsoleURL, "/") + "/incidents/" + url.PathEscape(inc.ID)
@@ -265,6 +265,14 @@ func (m *Manager) composeReply(inc *incident.Incident, root incident.Thread, not
 		msg.Broadcast = msg.Broadcast || n.Loud
 	}
 	return msg
+}
+
+// shownQuery is the finding's own query, where it brings one.
+func shownQuery(f *finding.Finding, database string) string {
+	if f.Query != "" {
+		return f.Query
+	}
+	return reproduce(f, database)
 }
 
 // reproduce is the query that shows the finding's events. Values that hold

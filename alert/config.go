@@ -203,3 +203,13 @@ type Routes map[finding.Severity]string
 func DefaultRoutes() Routes {
 	return Routes{finding.Page: "page", finding.Ticket: "ticket", finding.Digest: "digest"}
 }
+
+// quietest is the channel of the least severity that has one.
+func (r Routes) quietest() string {
+	for _, s := range []finding.Severity{finding.Digest, finding.Ticket, finding.Page} {
+		if r[s] != "" {
+			return r[s]
+		}
+	}
+	return ""
+}

@@ -110,7 +110,11 @@ func RenderText(m Message) string {
 		}
 		return b.String()
 	}
-	line("#%s  %s  [%s]", Printable(m.Channel), Printable(m.Title), Printable(m.IncidentID))
+	id := ""
+	if m.IncidentID != "" {
+		id = "  [" + Printable(m.IncidentID) + "]"
+	}
+	line("#%s  %s%s", Printable(m.Channel), Printable(m.Title), id)
 	if m.Sentence != "" {
 		line("  %s", Printable(m.Sentence))
 	}

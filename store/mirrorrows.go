@@ -6,21 +6,23 @@ import (
 
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/event"
 )
 
 // mirrorTables is the order of inserts: journal last, see Mirror.
-var mirrorTables = []string{"findings", "episodes", "incidents", "playbook_steps", "server_keys", "journal"}
+var mirrorTables = []string{"findings", "episodes", "incidents", "playbook_steps", "server_keys", "posture_results", "journal"}
 
 // mirrorColumns are the columns that mirrorRows fills, in its order.
 var mirrorColumns = map[string]string{
 	"journal": "n, epoch, time, kind, body, prev, hash, mac, offset",
 	"findings": "id, n, time, rule_id, rule_title, level, kind, severity, shadow, network, subject_field, subject_value, group_by, " +
 		"first, last, fired, count, value, threshold, cause, cause_confidence, summary, resolution, playbook, tags, evidence, coverage",
-	"episodes":       "finding_id, n, last, count, closed",
-	"incidents":      "incident_id, n, time, op, finding_id, person, via, verdict, note, refused",
-	"playbook_steps": "run_id, n, time, kind, playbook, incident_id, network, step_id, attempt, state, error, note",
-	"server_keys":    "network, key_id, state, at, told_by, actor, run_id",
+	"episodes":        "finding_id, n, last, count, closed",
+	"incidents":       "incident_id, n, time, op, finding_id, person, via, verdict, note, refused",
+	"playbook_steps":  "run_id, n, time, kind, playbook, incident_id, network, step_id, attempt, state, error, note",
+	"server_keys":     "network, key_id, state, at, told_by, actor, run_id",
+	"posture_results": "check_name, due, network, subject_field, subject_value, stage, status, severity, value, summary, query, n",
 }
 
 // mirrorRows is rows by table.
@@ -67,6 +69,9 @@ func (m mirrorRows) add(r *journal.Record) error {
 	case journal.KindKeyObserved:
 		var b journal.KeyChange
 		return m.decoded(r, &b, func() { m.key(&b) })
+	case journal.KindPosture:
+		var b journal.PostureRun
+		return m.decoded(r, &b, func() { m.posture(r, &b) })
 	}
 	return nil
 }
@@ -132,4 +137,22 @@ func (m mirrorRows) finding(r *journal.Record) error {
 		f.Subject.Field, f.Subject.Value, group, at(f.First), at(f.Last), at(f.Fired), f.Count, f.Value, f.Threshold, f.Cause.String(),
 		f.CauseConfidence, f.Summary, f.Resolution, f.Playbook, f.Tags, string(evidence), share)
 	return nil
+}
+
+// posture makes a row for the run and one for each subject. Results that cannot be
+// read are left out: the run's own verdict is there.
+func (m mirrorRows) posture(r *journal.Record, b *journal.PostureRun) {
+	var results []posture.Result
+	if len(b.Results) > 0 && json.Unmarshal(b.Results, &results) != nil {
+		results = nil
+	}
+	m.row("posture_results", b.Check, at(b.Due), "", "", "", "", b.Status, "", "", "", "", r.N)
+	for i := range results {
+		x := &results[i]
+		severity := ""
+		if x.Stage != "" {
+			severity = x.Severity.String()
+		}
+		m.row("posture_results", b.Check, at(b.Due), x.Subject.Network, x.Subject.Field, x.Subject.Value, x.Stage, string(x.Status), severity, x.Value, x.Summary, x.Query, r.N)
+	}
 }

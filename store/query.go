@@ -167,11 +167,16 @@ func (c *Client) Query(ctx context.Context, sql string, params map[string]string
 		return nil, explain(err)
 	}
 	out := &Rows{rows: rows}
-	for _, t := range rows.ColumnTypes() {
-		out.Columns = append(out.Columns, Column{t.Name(), t.DatabaseTypeName()})
-		out.cells = append(out.cells, reflect.New(t.ScanType()).Interface())
-	}
+	out.prepare()
 	return out, nil
+}
+
+// prepare reads what the columns are.
+func (r *Rows) prepare() {
+	for _, t := range r.rows.ColumnTypes() {
+		r.Columns = append(r.Columns, Column{t.Name(), t.DatabaseTypeName()})
+		r.cells = append(r.cells, reflect.New(t.ScanType()).Interface())
+	}
 }
 
 // Next reads the next row; false at the end or after an error.

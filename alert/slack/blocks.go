@@ -72,7 +72,10 @@ func blocks(m alert.Message) []slackapi.Block {
 		b.current = append(b.current, slackapi.NewRichTextSectionLinkElement(m.Link, "Open in the console", nil))
 		b.text(" ")
 	}
-	b.text("Incident ").code(m.IncidentID).line()
+	if m.IncidentID != "" {
+		b.text("Incident ").code(m.IncidentID)
+	}
+	b.line()
 	return b.finish(actions(m.Buttons))
 }
 
@@ -251,7 +254,7 @@ func fallback(m alert.Message) string {
 		}
 		return -1
 	}
-	return clip("Keysentry "+strings.Map(keep, m.Title)+" "+strings.Map(keep, m.IncidentID), maxHeader)
+	return clip("Keysentry "+strings.TrimSpace(strings.Map(keep, m.Title)+" "+strings.Map(keep, m.IncidentID)), maxHeader)
 }
 
 // clip keeps whole runes within n bytes, and says when it cut.

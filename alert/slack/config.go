@@ -57,6 +57,9 @@ func (c Config) Routes() alert.Routes {
 
 var channelID = regexp.MustCompile(`^[CGD][A-Z0-9]{2,30}$`)
 
+// ValidChannel reports whether a text can be a channel's id.
+func ValidChannel(id string) bool { return channelID.MatchString(id) }
+
 // Validate reports every fault by its path.
 func (c Config) Validate() []error {
 	if !c.Enabled() {

@@ -125,6 +125,10 @@ type Finding struct {
 	Playbook   string   `json:"playbook,omitempty"`
 	Tags       []string `json:"tags,omitempty"`
 
+	// Query is SQL that shows what the finding rests on, where that is not the events
+	// of its group and time. Values in it are quoted.
+	Query string `json:"query,omitempty"`
+
 	// Facts are named values worth showing; untrusted text.
 	Facts []Pair `json:"facts,omitempty"`
 	// Evidence holds at most MaxEvidence events.

@@ -60,6 +60,8 @@ type Result struct {
 	Resolution string         `json:"resolution,omitempty"`
 	Playbook   string         `json:"playbook,omitempty"`
 	Facts      []finding.Pair `json:"facts,omitempty"`
+	// Query is SQL that shows what the verdict rests on; empty when events do not.
+	Query string `json:"query,omitempty"`
 }
 
 // ServerKey is one row of the registry of keys.
@@ -143,11 +145,13 @@ func (n NetworkCoverage) String() string {
 // maxSilent and maxLost bound what a line names.
 const maxSilent, maxLost = 5, 3
 
-// missing says what is missing of the networks; empty when nothing is known to be.
+// missing says what is missing of the networks, the empty one standing for all of
+// them; empty when nothing is known to be.
 func (h Held) missing(networks []string) []string {
 	var out []string
+	every := slices.Contains(networks, "")
 	for _, n := range h.Networks {
-		if n.Partial() && slices.Contains(networks, n.Network) {
+		if n.Partial() && (every || slices.Contains(networks, n.Network)) {
 			out = append(out, "network "+n.Network+": "+n.String())
 		}
 	}

@@ -21,6 +21,8 @@ type Scorecard struct {
 	// is not known.
 	Coverage      Held   `json:"coverage,omitzero"`
 	CoverageError string `json:"coverage_error,omitempty"`
+	// Notes are what no check judges.
+	Notes []Note `json:"notes,omitempty"`
 }
 
 // Row is one check of a scorecard.
@@ -122,6 +124,12 @@ func (s Scorecard) writeCoverage(w io.Writer) error {
 	}
 	for _, l := range s.Coverage.Lost {
 		fmt.Fprintf(&b, "not stored: %s\n", plain(l))
+	}
+	for _, n := range s.Notes {
+		fmt.Fprintf(&b, "\n%s\n\n", plain(n.Title))
+		for _, v := range n.Values {
+			fmt.Fprintf(&b, "%s\n", plain(v))
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

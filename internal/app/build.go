@@ -24,7 +24,6 @@ import (
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/detect/posture"
-	"github.com/keysentry/keysentry/detect/posture/check"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
@@ -313,15 +312,6 @@ func (a *App) keyState(network, keyID string) detect.KeyState {
 		}
 	}
 	return ""
-}
-
-func (a *App) buildPosture() (err error) {
-	reg := registry{a.store}
-	a.posture, err = posture.New(a.cfg.Posture, posture.Deps{
-		Checks: check.All(reg), History: history{a}, Coverage: held{a.store},
-		Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
-	})
-	return operator("posture", err)
 }
 
 func (a *App) buildConsole() (err error) {

@@ -10,6 +10,7 @@ import (
 	kafkajournal "github.com/keysentry/keysentry/alert/journal/kafka"
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/posture/check"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/secret"
 	"github.com/keysentry/keysentry/rules"
@@ -55,6 +56,8 @@ func Check(cfg *config.Config, getenv func(string) string) []error {
 		_, err := ref.Resolve(getenv)
 		note(path, err)
 	}
+	_, err := check.LoadOwn(cfg.Posture.Checks, nil)
+	note("posture", err)
 	resolve("journal.key", cfg.Journal.Key)
 	resolve("store.password", cfg.Store.Password)
 	resolve("kafka.sasl.password", cfg.Kafka.SASL.Password)

@@ -90,7 +90,10 @@ func digestRules(files []rules.File, err error) string {
 
 // Reload reads the rules again and swaps them in when they are sound; it keeps
 // the running set and says why otherwise. Either way the journal has it.
-func (a *App) Reload(ctx context.Context) error { return a.reload(ctx, true) }
+// The user's posture checks are read again with them, and stand or fall alone.
+func (a *App) Reload(ctx context.Context) error {
+	return errors.Join(a.reload(ctx, true), a.reloadChecks())
+}
 
 // reload is Reload; without always it does nothing for files that were tried
 // already.

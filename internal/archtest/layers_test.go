@@ -41,7 +41,7 @@ var homes = map[string][]string{
 	"golang.org/x/term":                   {"cmd/keysentry"},
 	"github.com/go-analyze/charts":        {"alert/slack"},
 	"github.com/cespare/xxhash":           {"store"},
-	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest", "internal/simulate"},
+	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest", "internal/simulate", "detect/posture/check"},
 	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
 	"github.com/klauspost/compress":       {"internal/kafkawire"},
 	"google.golang.org/protobuf":          {"ingest/mapping"},

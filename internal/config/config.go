@@ -121,6 +121,13 @@ type NetworkSpec struct {
 	Provider       ProviderConfig `yaml:"provider"`
 	Secret         SecretConfig   `yaml:"secret"`
 	ProbeUser      string         `yaml:"probe_user"` // a user that exists for probes only
+	// Certificates are the network's client certificates as they are deployed.
+	Certificates []CertificateFile `yaml:"certificates,omitempty"`
+}
+
+// CertificateFile is a client certificate that is deployed.
+type CertificateFile struct {
+	File string `yaml:"file"` // PEM file of the certificate alone; one that holds a private key is refused
 }
 
 // ProviderConfig is the platform's administration.
@@ -220,6 +227,9 @@ func (c *Config) validateCredentials() []error {
 			errs = append(errs, fmt.Errorf("alert.people[%d].credential: %w", i, err))
 		}
 	}
+	if ch := c.Posture.Digest.Channel; ch != "" && !slack.ValidChannel(ch) {
+		errs = append(errs, fmt.Errorf("posture.digest.channel: %q is not a channel id (C0123ABCD)", ch))
+	}
 	if len(c.Ingest.HTTP.Sources) > 0 && !c.HTTP.Private() {
 		errs = append(errs, errors.New("http.advertise: producers send their tokens (ingest.http.sources) to it; give an https address"))
 	}
@@ -234,6 +244,11 @@ func (n NetworkSpec) validate() []error {
 	}
 	if err := n.FingerprintKey.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("fingerprint_key: %w", err))
+	}
+	for i, c := range n.Certificates {
+		if c.File == "" {
+			errs = append(errs, fmt.Errorf("certificates[%d].file: give the path of the certificate", i))
+		}
 	}
 	if n.Provider.Type == "" {
 		return errs

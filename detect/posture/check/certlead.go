@@ -19,16 +19,19 @@ var leads = []struct {
 	stage    string
 	summary  string
 }{
-	{0, true, posture.Fail, finding.Page, "expired", "A client certificate has expired."},
-	{1 * day, true, posture.Fail, finding.Page, "1", "A client certificate expires within a day."},
-	{7 * day, true, posture.Fail, finding.Page, "7", "A client certificate expires within a week."},
-	{30 * day, false, posture.Fail, finding.Ticket, "30", "A client certificate expires in less than 30 days."},
-	{45 * day, true, posture.Warn, finding.Ticket, "45", "A client certificate is due for renewal."},
+	{0, true, posture.Fail, finding.Page, "expired", "%s has expired."},
+	{1 * day, true, posture.Fail, finding.Page, "1", "%s expires within a day."},
+	{7 * day, true, posture.Fail, finding.Page, "7", "%s expires within a week."},
+	{30 * day, false, posture.Fail, finding.Ticket, "30", "%s expires in less than 30 days."},
+	{45 * day, true, posture.Warn, finding.Ticket, "45", "%s is due for renewal."},
 }
 
 // CertificateLead judges how long every client certificate that is not disabled
-// will last.
-type CertificateLead struct{ Registry posture.Registry }
+// will last: those that events told of, and those in the files that are deployed.
+type CertificateLead struct {
+	Registry posture.Registry
+	Files    []CertFile
+}
 
 // Name is certificate_lead.
 func (CertificateLead) Name() string { return "certificate_lead" }
@@ -51,7 +54,7 @@ func (c CertificateLead) Run(ctx context.Context, now time.Time) ([]posture.Resu
 			out = append(out, judgeCertificate(k, now))
 		}
 	}
-	return out, nil
+	return append(out, c.withFiles(certs, now)...), nil
 }
 
 func judgeCertificate(k posture.Certificate, now time.Time) posture.Result {
@@ -63,14 +66,19 @@ func judgeCertificate(k posture.Certificate, now time.Time) posture.Result {
 		r.Resolution = "Report the certificate with its dates."
 		return r
 	}
-	lead := k.NotAfter.Time().Sub(now)
+	judgeLead(&r, k.NotAfter.Time().Sub(now), "A client certificate", "Renew the certificate and install it on every host that presents the old one.")
+	return r
+}
+
+// judgeLead puts a remaining life into its stage; what and advice are the words for
+// the certificate.
+func judgeLead(r *posture.Result, lead time.Duration, what, advice string) {
 	r.Value = days(max(lead, 0)) + " left"
 	for _, s := range leads {
 		if lead < s.limit || s.at && lead == s.limit {
-			r.Status, r.Severity, r.Stage, r.Summary = s.status, s.severity, s.stage, s.summary
-			r.Resolution = "Renew the certificate and install it on every host that presents the old one."
+			r.Status, r.Severity, r.Stage, r.Summary = s.status, s.severity, s.stage, fmt.Sprintf(s.summary, what)
+			r.Resolution = advice
 			break
 		}
 	}
-	return r
 }

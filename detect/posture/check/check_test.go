@@ -77,10 +77,10 @@ func TestCertificateLead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cert := posture.Certificate{Network: "n", CertID: "c", State: tc.state, NotAfter: event.At(now.Add(tc.lead))}
-			check(t, CertificateLead{registry{certs: []posture.Certificate{cert}}}, tc.want)
+			check(t, CertificateLead{Registry: registry{certs: []posture.Certificate{cert}}}, tc.want)
 		})
 	}
-	check(t, CertificateLead{registry{certs: []posture.Certificate{{CertID: "c", State: "active"}}}},
+	check(t, CertificateLead{Registry: registry{certs: []posture.Certificate{{CertID: "c", State: "active"}}}},
 		[]verdict{{posture.Unknown, finding.Ticket, "unknown", "unknown end"}})
 }
 
@@ -102,11 +102,19 @@ func check(t *testing.T, c posture.Check, want []verdict) {
 	}
 }
 
-func TestRegistryFaultsAreErrors(t *testing.T) {
+func TestFaultsOfSourcesAreErrors(t *testing.T) {
 	t.Parallel()
-	for _, c := range All(registry{err: errors.New("no route")}) {
-		if _, err := c.Run(t.Context(), now); err == nil {
-			t.Errorf("%s passed over a registry that cannot be read", c.Name())
+	fault := errors.New("no route")
+	all := All(Sources{Registry: registry{err: fault}, Facts: facts{err: fault}, Coverage: coverage{err: fault}})
+	if len(all) != 8 {
+		t.Errorf("%d checks", len(all))
+	}
+	for _, c := range all {
+		if _, err := c.Run(t.Context(), now); !errors.Is(err, fault) {
+			t.Errorf("%s passed over a source that cannot be read: %v", c.Name(), err)
+		}
+		if !posture.ValidName(c.Name()) || c.Title() == "" || c.Target() == "" {
+			t.Errorf("%s is not named well", c.Name())
 		}
 	}
 }
