@@ -198,7 +198,7 @@ func (in *intake) journal(ctx context.Context, gen uint64, findings []finding.Fi
 		if len(findings) == 0 {
 			return true
 		}
-		err := in.m.record(ctx, findings)
+		err := in.m.Record(ctx, findings)
 		if err == nil {
 			return true
 		}

@@ -383,7 +383,7 @@ func TestOnlyTheLeaderActs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.m.StepDown()
-	if err := r.m.record(t.Context(), []finding.Finding{found(finding.Other, finding.Page, "host", "a", 1)}); !errors.Is(err, ErrNotLeader) {
+	if err := r.m.Record(t.Context(), []finding.Finding{found(finding.Other, finding.Page, "host", "a", 1)}); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("record: %v", err)
 	}
 	if err := r.m.Tick(t.Context(), event.At(r.clock)); !errors.Is(err, ErrNotLeader) {

@@ -298,7 +298,7 @@ func (r *rig) start() {
 
 func (r *rig) record(findings ...finding.Finding) {
 	r.t.Helper()
-	if err := r.m.record(r.t.Context(), findings); err != nil {
+	if err := r.m.Record(r.t.Context(), findings); err != nil {
 		r.t.Fatal(err)
 	}
 }

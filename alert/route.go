@@ -13,8 +13,10 @@ import (
 	"github.com/keysentry/keysentry/event"
 )
 
-// record journals findings and what they do to incidents, in one append.
-func (m *Manager) record(ctx context.Context, findings []finding.Finding) error {
+// Record journals findings and what they do to incidents, in one append, and
+// returns when they are durable. It is what becomes of a Deliver in the end; who
+// calls it directly waits and repeats himself.
+func (m *Manager) Record(ctx context.Context, findings []finding.Finding) error {
 	release, err := m.acquire(ctx)
 	if err != nil {
 		return err

@@ -25,6 +25,10 @@ type Config struct {
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"`
 	// TokenLeeway is the clock difference that the platform tolerates in a token.
 	TokenLeeway time.Duration `yaml:"token_leeway"`
+	// TokenLife is how long an auth token lives, and SessionLife an access token,
+	// where their records do not tell.
+	TokenLife   time.Duration `yaml:"token_life"`
+	SessionLife time.Duration `yaml:"session_life"`
 	// ScheduledServices are services that stay in the inventory while silent,
 	// such as a nightly job.
 	ScheduledServices []string `yaml:"scheduled_services"`
@@ -41,8 +45,6 @@ type Config struct {
 	// ExpectedCNs are the common names of our client certificates; "*.example.com"
 	// stands for one label. Empty: any.
 	ExpectedCNs []string `yaml:"expected_cns"`
-	// TokenLife is how long an auth token lives.
-	TokenLife time.Duration `yaml:"token_life"`
 	// MaxTokens bounds the tokens that are remembered, to compare a session with the
 	// mint of its token; about 100 bytes each. Twice what is minted in two lives of a
 	// token is enough; with less, a session without a mint is not noticed at peaks.
@@ -58,6 +60,12 @@ type Config struct {
 	SequenceLength int `yaml:"sequence_length"`
 	// MaxHosts bounds the hosts that the inventory remembers.
 	MaxHosts int `yaml:"max_hosts"`
+	// MaxMints bounds the auth tokens whose minting is remembered, of all networks:
+	// 100 bytes each. It should hold those of an hour.
+	MaxMints int `yaml:"max_mints"`
+	// MaxSessions bounds the sessions, and the devices, whose begin is remembered,
+	// of all networks: 150 bytes each.
+	MaxSessions int `yaml:"max_sessions"`
 	// EvidenceEvents is how many recent matching events are kept for the
 	// evidence of findings.
 	EvidenceEvents int `yaml:"evidence_events"`
@@ -78,7 +86,10 @@ func DefaultConfig() Config {
 		DormantAfter:     30 * 24 * time.Hour,
 		NetworkJump:      30 * time.Second,
 		SequenceLength:   20,
+		SessionLife:      30 * 24 * time.Hour,
 		MaxHosts:         100_000,
+		MaxMints:         262_144,
+		MaxSessions:      262_144,
 		EvidenceEvents:   65_536,
 		Windows:          correlate.DefaultConfig(),
 	}
@@ -100,6 +111,7 @@ func (c Config) Validate() []error {
 		{"token_life", c.TokenLife, false},
 		{"dormant_after", c.DormantAfter, false},
 		{"network_jump", c.NetworkJump, true},
+		{"session_life", c.SessionLife, false},
 	} {
 		if d.v < 0 || d.v == 0 && !d.zero {
 			errs = append(errs, fmt.Errorf("%s: must be positive", d.name))
@@ -128,6 +140,14 @@ func (c Config) Validate() []error {
 			errs = append(errs, fmt.Errorf("expected_cns[%d]: give a name, or one that begins with *.", i))
 		}
 	}
+	for _, x := range []struct {
+		name string
+		n    int
+	}{{"max_mints", c.MaxMints}, {"max_sessions", c.MaxSessions}} {
+		if x.n < 1 || x.n > maxMemo {
+			errs = append(errs, fmt.Errorf("%s: must be 1 to %d", x.name, maxMemo))
+		}
+	}
 	if c.EvidenceEvents < 1 {
 		errs = append(errs, errors.New("evidence_events: must be at least 1"))
 	}
@@ -139,6 +159,9 @@ func (c Config) Validate() []error {
 	}
 	return errs
 }
+
+// maxMemo keeps the memory of mints below 4 GB.
+const maxMemo = 1 << 25
 
 // egress parses DeclaredEgress.
 func (c Config) egress() ([]netip.Prefix, error) {

@@ -22,6 +22,8 @@ import (
 type Deps struct {
 	Rules  *rules.Set
 	Clocks Clocks // nil: no clock is known
+	// Declared is what the configuration says about networks, by name.
+	Declared map[string]Declared
 	// Imported says that the times of a topic are its producer's (observed:
 	// producer): its windows have a watermark of their own, which follows the
 	// records and never the clock. nil: no topic is.
@@ -60,21 +62,25 @@ type Engine struct {
 	keys      keyRegistry
 	facts     facts
 	hosts     inventory
-	ended     *recentSet
+	sessions  *sessions
+	mints     *mints
 	tokens    *tokenMemory
 	delays    *delays
 	nets      *placeMemory
+	sights    sights
 	sequences *sequences
 	places    *networks.Namer
 	networks  *networks.Table
 	changes   changeWindows
 	coverage  *coverage
-	probes    map[string]*probe
-	parts     map[event.Partition]*partition
-	live      watermarks    // of topics on the broker's time
-	history   watermarks    // of imported topics
-	forgotten event.Instant // when the inventory was last cleaned
-	snapshot  event.Instant // of the snapshot that was loaded; 0: none was
+	// undeclared are findings about keys that nobody told of.
+	undeclared undeclared
+	probes     map[string]*probe
+	parts      map[event.Partition]*partition
+	live       watermarks    // of topics on the broker's time
+	history    watermarks    // of imported topics
+	forgotten  event.Instant // when the inventory was last cleaned
+	snapshot   event.Instant // of the snapshot that was loaded; 0: none was
 
 	// correlating guards the correlator and the evidence.
 	correlating sync.Mutex
@@ -129,8 +135,8 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	late := newDelays()
 	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
-		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
-		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
+		keys: newKeyRegistry(), facts: newFacts(deps.Declared), hosts: newInventory(cfg), sessions: newSessions(cfg.MaxSessions), mints: newMints(cfg.MaxMints),
+		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sights: sights{}, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.changes, _ = cfg.changes() // validated
@@ -236,7 +242,7 @@ func (e *Engine) judge(p event.Partition, events []event.Event, silent bool) []f
 		e.backlog = append(e.backlog, fired...)
 		return nil
 	}
-	return e.findings(append(e.takeBacklog(), fired...))
+	return append(e.findings(append(e.takeBacklog(), fired...)), e.undeclared.take()...)
 }
 
 func newest(events []event.Event) event.Instant {
@@ -266,12 +272,15 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		e.derive(ev)
 		if ev.Refused() {
 			v := d.diagnose(ev)
-			ev.Cause, ev.CauseConfidence = v.cause, v.confidence
+			ev.Cause, ev.CauseConfidence, ev.CauseGrounds = v.cause, v.confidence, v.grounds
 			if !silent {
 				e.m.causes[v.cause].Inc()
 			}
 		}
 		e.coverage.saw(ev)
+		if !imported {
+			e.sights.saw(ev)
+		}
 		own := e.isProbe(ev)
 		part.own = append(part.own, own)
 		if own {
@@ -280,6 +289,10 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		}
 		ev.Traits = e.judgeTraits(ev)
 		e.learn(ev, imported)
+		// What a replay would tell, the next mint tells under the same id.
+		if ev.Type == event.TypeAuthTokenIssued && !silent && !imported {
+			e.rotation(ev)
+		}
 	}
 	if now := events[len(events)-1].TS; now.Sub(e.forgotten) > time.Minute {
 		e.forgotten = now
@@ -300,6 +313,7 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 		e.keys.used(ev)
 		e.facts.succeeded(ev)
 		e.hosts.observe(ev)
+		e.mints.saw(ev)
 		if !imported {
 			e.delays.saw(ev)
 			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
@@ -308,21 +322,28 @@ func (e *Engine) learn(ev *event.Event, imported bool) {
 		}
 	case ev.Type == event.TypeRequestAllowed:
 		e.keys.used(ev)
+		e.hosts.observe(ev)
+		e.sessions.saw(ev)
+	case ev.Refused():
+		e.hosts.observe(ev)
+		e.facts.refused(ev)
+		e.sessions.saw(ev)
 	case ev.Type == event.TypeSessionCreated:
 		if !imported {
 			e.tokens.saw(ev, "")
 			e.nets.saw(ev)
 		}
-		e.ended.ends(ev)
+		e.facts.succeeded(ev)
+		e.sessions.saw(ev)
 	default:
 		e.hosts.observe(ev)
-		e.ended.ends(ev)
+		e.sessions.saw(ev)
 	}
 }
 
 // diagnoser reads the registries; the caller holds mu while it is used.
 func (e *Engine) diagnoser() *diagnoser {
-	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, ended: e.ended, clocks: e.clocks, leeway: e.cfg.TokenLeeway}
+	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, sessions: e.sessions, mints: e.mints, clocks: e.clocks, cfg: &e.cfg}
 }
 
 // isProbe reports whether ev is the event of a probe of ours. It is once: a copy
@@ -451,7 +472,7 @@ func (e *Engine) Diagnose(events []event.Event) {
 		e.derive(ev)
 		if ev.Refused() {
 			v := d.diagnose(ev)
-			ev.Cause, ev.CauseConfidence, ev.Rediagnosed = v.cause, v.confidence, true
+			ev.Cause, ev.CauseConfidence, ev.CauseGrounds, ev.Rediagnosed = v.cause, v.confidence, v.grounds, true
 		}
 		ev.Traits = e.judgeTraits(ev)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/suspicion"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -39,7 +40,8 @@ func (e *Engine) finding(f *correlate.Firing) finding.Finding {
 		out.Evidence = append(out.Evidence, k.Evidence)
 	}
 	out.Cause, out.CauseConfidence = causeOf(f.Group, ev)
-	out.Subject = subjectOf(m, f.Group, ev)
+	out.Subject = e.subjectOf(m, f.Group, ev)
+	out.Risk = riskOf(m, out.Evidence)
 	out.Coverage = e.coverage.ofFinding(&out)
 	out.Summary = cmp.Or(m.Summary, m.Title)
 	out.Resolution = cmp.Or(m.Resolution, resolutions[out.Cause])
@@ -48,6 +50,9 @@ func (e *Engine) finding(f *correlate.Firing) finding.Finding {
 		out.Resolution = cmp.Or(resolutions[out.Cause], m.Resolution)
 	}
 	out.Facts = e.factsOf(&out, ev)
+	if blind := e.blindHere(&out); blind != "" {
+		out.Facts = append(out.Facts, finding.Pair{Field: "blind_here", Value: blind})
+	}
 	return out
 }
 
@@ -123,12 +128,30 @@ func causeOf(group []finding.Pair, ev []kept) (event.Cause, float32) {
 	return cause, confidence
 }
 
+// riskOf is the finding's weight as evidence. Refused requests alone add nothing:
+// they show only what the caller lacks.
+func riskOf(m *rules.Meta, ev []finding.Evidence) *finding.Risk {
+	if m.Risk.Family == "" && m.Risk.Score == 0 {
+		return nil
+	}
+	r := &finding.Risk{Family: m.Risk.Family, Score: m.Risk.Score}
+	if suspicion.RefusedOnly(ev) {
+		r.Score = 0
+	}
+	return r
+}
+
 // subjectOf is what the finding is about: the rule's risk subject, else the last
-// value of the group that names a thing, else the network, else the rule.
-func subjectOf(m *rules.Meta, group []finding.Pair, ev []kept) finding.Subject {
+// value of the group that names a thing, else the network, else the rule. Events of
+// sessions name no key: what they say of one, they say of the live key.
+func (e *Engine) subjectOf(m *rules.Meta, group []finding.Pair, ev []kept) finding.Subject {
 	s := finding.Subject{Network: valueOf("network", group, ev)}
 	if f := m.Risk.Subject; f != "" {
-		if v := valueOf(f, group, ev); v != "" {
+		v := valueOf(f, group, ev)
+		if v == "" && f == event.FieldKeyID.String() && !named(f, ev) {
+			v = e.keys.live(s.Network)
+		}
+		if v != "" {
 			s.Field, s.Value = f, v
 			return s
 		}
@@ -166,6 +189,11 @@ func valueOf(field string, group []finding.Pair, ev []kept) string {
 		}
 	}
 	return v
+}
+
+// named reports whether any of the events names a value of the field.
+func named(field string, ev []kept) bool {
+	return slices.ContainsFunc(ev, func(k kept) bool { return k.value(field) != "" })
 }
 
 // maxFactValues bounds how many values one fact lists.

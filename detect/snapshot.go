@@ -34,6 +34,8 @@ type SnapshotNetwork struct {
 	SecureOff   bool          `json:",omitempty"`
 	SecureSince event.Instant `json:",omitempty"`
 	Regions     []string      `json:",omitempty"`
+	// Seen says what kinds of events came in.
+	Seen []SnapshotSeen `json:",omitempty"`
 }
 
 // SnapshotHost is one host of a Snapshot.
@@ -70,6 +72,14 @@ func (e *Engine) Snapshot() Snapshot {
 		}
 		slices.Sort(row.Regions)
 		s.Networks = append(s.Networks, row)
+	}
+	for _, n := range e.sights.networks() {
+		i := slices.IndexFunc(s.Networks, func(row SnapshotNetwork) bool { return row.Network == n })
+		if i < 0 {
+			i = len(s.Networks)
+			s.Networks = append(s.Networks, SnapshotNetwork{Network: n})
+		}
+		s.Networks[i].Seen = e.sights[n].snapshot()
 	}
 	for _, h := range e.hosts.hosts {
 		s.Hosts = append(s.Hosts, h.snapshot())
@@ -111,6 +121,7 @@ func (e *Engine) LoadSnapshot(s Snapshot) {
 			x.regions[r] = true
 		}
 		e.facts.networks[n.Network] = x
+		e.sights.load(n.Network, n.Seen)
 	}
 	for _, row := range s.Hosts {
 		e.hosts.load(row)
@@ -130,6 +141,7 @@ func (r *keyRegistry) load(keys []Key) {
 		if rankOf(k.State) < 0 || k.KeyID == "" || r.get(k.Network, k.KeyID) != nil || len(r.keys) >= maxKeys {
 			continue
 		}
+		r.version++
 		r.keys[keyName{k.Network, k.KeyID}] = &k
 		r.known[k.Network]++
 	}
@@ -143,7 +155,7 @@ func (v *inventory) load(row SnapshotHost) {
 		lastSeen: row.LastSeen, heartbeat: row.Heartbeat, heartbeatKey: row.HeartbeatKey, stopped: row.Stopped,
 		keys: map[string]*keyUse{}, sources: row.Sources}
 	for _, u := range row.Keys {
-		h.keys[u.KeyID] = &keyUse{u.First, u.Last, u.Mints}
+		h.keys[u.KeyID] = &keyUse{first: u.First, last: u.Last, mints: u.Mints}
 		v.minted[keyName{h.network, u.KeyID}] = true
 	}
 	for _, a := range row.Sources {

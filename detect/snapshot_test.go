@@ -116,7 +116,7 @@ func TestConfigValidate(t *testing.T) {
 	for _, err := range bad.Validate() {
 		got = append(got, err.Error()[:8])
 	}
-	want := []string{"idle_aft", "inventor", "heartbea", "token_li", "dormant_", "lateness", "max_host", "max_toke", "sequence", "evidence", "declared", "windows.", "windows.", "windows."}
+	want := []string{"idle_aft", "inventor", "heartbea", "token_li", "dormant_", "session_", "lateness", "max_host", "max_toke", "sequence", "max_mint", "max_sess", "evidence", "declared", "windows.", "windows.", "windows."}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

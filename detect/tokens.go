@@ -1,168 +1,250 @@
 package detect
 
 import (
-	"hash/maphash"
 	"time"
 
 	"github.com/keysentry/keysentry/event"
 )
 
-// tokenMemory remembers what was seen of tokens lately: about as long as a token
-// lives, and at most limit of them, in two generations. It is not kept over a
-// restart, but replayed.
-type tokenMemory struct {
-	seed       maphash.Seed
-	young, old map[uint64]token
-	limit      int // of one generation
-	span       time.Duration
-	youngSince event.Instant // when the generation began; 0: nothing was seen
-	// since is from when on every token is remembered.
-	since event.Instant
-	// asked is the last answer of get: an event asks twice.
-	asked struct {
-		key   uint64
-		token token
-		known bool
+// session reads the status of POST /sessions, where 401 means that the user is
+// banned and 403 that the auth token is not accepted.
+func (d *diagnoser) session(e *event.Event) verdict {
+	m, minted := d.mints.get(e.Network, e.TokenID)
+	if e.Status == 401 && e.Endpoint != "" && (e.ExpiresAt == 0 || e.TS <= e.ExpiresAt) {
+		return say(event.CauseUserBanned, byText, event.GroundStatus)
 	}
-}
-
-// token is what was seen of one token. Names are kept as hashes: only equality
-// matters, and two of a million tokens collide once in 10^7 times.
-type token struct {
-	minted, expires       event.Instant // zero: not seen
-	redeemed              event.Instant // the last time
-	client, place, device uint64        // networks of the mint's client and of the last redemption, its device; 0: not known
-	origin                event.Origin  // who saw the last redemption
-}
-
-// tokenSpan is how many lives of a token are remembered, so that a late redemption
-// finds its mint.
-const tokenSpan = 2
-
-func newTokenMemory(cfg Config) *tokenMemory {
-	return &tokenMemory{seed: maphash.MakeSeed(), young: map[uint64]token{}, limit: max(cfg.MaxTokens/2, 1), span: tokenSpan * cfg.TokenLife}
-}
-
-func (m *tokenMemory) key(ev *event.Event) uint64 {
-	return maphash.String(m.seed, ev.TokenID) ^ m.hash(ev.Network)*0x9e3779b97f4a7c15 | 1
-}
-
-// hash is never zero for a text that is not empty.
-func (m *tokenMemory) hash(s string) uint64 {
-	if s == "" {
-		return 0
+	if e.ExpiresAt != 0 && e.TS > e.ExpiresAt {
+		return d.expired(e, say(event.CauseExpiredAuthToken, byDates, event.GroundTokenDates))
 	}
-	return maphash.String(m.seed, s) | 1
+	if e.IssuedAt != 0 && e.IssuedAt.Sub(e.TS) > d.cfg.TokenLeeway {
+		return d.early(e, say(event.CauseInvalidToken, byStatus, event.GroundTokenDates))
+	}
+	switch {
+	case e.Status != 403 && e.Status != 401:
+		return say(event.CauseUnknown, byGuess)
+	case e.Status == 401 && e.Endpoint == "":
+		return say(event.CauseUnknown, byGuess)
+	case e.TokenID == "":
+		return d.tokenless(e)
+	case minted:
+		return d.remembered(e, &m)
+	}
+	if d.elsewhere(e) {
+		return say(event.CauseWrongRegion, byStatus, event.GroundRegionUnused)
+	}
+	return d.invalid(e, say(event.CauseInvalidToken, byStatus, event.GroundStatus))
 }
 
-func (m *tokenMemory) get(k uint64) (token, bool) {
-	a := &m.asked
-	if a.key == k {
-		return a.token, a.known
+// tokenless reads a 403 at /sessions without a token: it is missing, if the network
+// asks for one and its observer would have named it.
+func (d *diagnoser) tokenless(e *event.Event) verdict {
+	s := d.facts.networks[e.Network]
+	_, mints := d.mints.reaches(e.Network)
+	switch {
+	case e.Has(event.FieldAuthMode) && e.Mode == event.ModeUnsecure:
+		return say(event.CauseUnknown, byGuess)
+	case s != nil && s.tokens[e.Origin&7]:
+		return say(event.CauseMissingAuthToken, byText, event.GroundStatus, event.GroundTokenAbsent)
+	case e.Has(event.FieldAuthMode) || mints || s != nil && s.secureSince != 0 && !s.secureOff:
+		return say(event.CauseMissingAuthToken, byStatus, event.GroundStatus, event.GroundTokenAbsent)
 	}
-	t, ok := m.young[k]
+	return say(event.CauseUnknown, byGuess)
+}
+
+// remembered says why a token was refused whose minting is remembered: by its
+// dates, else because it was not for this user.
+func (d *diagnoser) remembered(e *event.Event, m *mint) verdict {
+	_, to := d.life(m)
+	switch {
+	case e.TS.Sub(to) > -dateSlack:
+		return d.expired(e, say(event.CauseExpiredAuthToken, byDates, event.GroundTokenDates, event.GroundMintKnown))
+	case m.Issued.Sub(e.TS) > d.cfg.TokenLeeway-dateSlack:
+		return d.early(e, say(event.CauseInvalidToken, byStatus, event.GroundTokenDates, event.GroundMintKnown))
+	case e.UserID != "" && m.User != 0 && m.User != d.mints.user(e.Network, e.UserID):
+		return say(event.CauseInvalidToken, byText, event.GroundMintKnown, event.GroundMintOtherUser)
+	case d.elsewhere(e):
+		return say(event.CauseWrongRegion, byStatus, event.GroundRegionUnused)
+	}
+	return say(event.CauseInvalidToken, byStatus, event.GroundStatus, event.GroundMintKnown)
+}
+
+// dateSlack is how far the time of a refusal may be off: what it took from the
+// platform to the observer, and the margin of clocks.
+const dateSlack = 5 * time.Second
+
+// life is when a token begins and ends, by its own dates.
+func (d *diagnoser) life(m *mint) (from, to event.Instant) {
+	if m.Expires != 0 {
+		return m.Issued, m.Expires
+	}
+	return m.Issued, m.Issued.Add(d.cfg.TokenLife)
+}
+
+// invalid is a token that the platform does not accept. One that was never minted
+// here is forged, or it comes from elsewhere.
+func (d *diagnoser) invalid(e *event.Event, v verdict) verdict {
+	if e.TokenID == "" {
+		return v
+	}
+	m, minted := d.mints.get(e.Network, e.TokenID)
+	switch {
+	case minted && e.UserID != "" && m.User != 0 && m.User != d.mints.user(e.Network, e.UserID):
+		return v.and(event.GroundMintKnown, event.GroundMintOtherUser)
+	case minted:
+		return v.and(event.GroundMintKnown)
+	case d.unminted(e):
+		v.confidence = max(v.confidence, byText)
+		return v.and(event.GroundMintUnknown)
+	}
+	return v
+}
+
+// unminted reports whether a mint of the token would be remembered, and none is.
+func (d *diagnoser) unminted(e *event.Event) bool {
+	since, ok := d.mints.reaches(e.Network)
+	if !ok || e.TokenID == "" || e.TS.Sub(since) < d.cfg.TokenLife+d.cfg.TokenLeeway {
+		return false
+	}
+	_, minted := d.mints.get(e.Network, e.TokenID)
+	return !minted
+}
+
+// minter is the host whose clock dated the token: the one that minted it, else the
+// one that the record names, if it is one that mints: a gateway names itself.
+func (d *diagnoser) minter(e *event.Event, m *mint) string {
+	switch {
+	case m.Host != "":
+		return m.Host
+	case m.TS != 0:
+		return "" // somebody saw the mint, but no backend told of it
+	}
+	if h := d.hosts.hosts[hostName{e.Network, e.Host}]; h == nil || h.firstMint == 0 {
+		return ""
+	}
+	return e.Host
+}
+
+// expired tells a token that was used too late from one that a slow clock made
+// expire early.
+func (d *diagnoser) expired(e *event.Event, v verdict) verdict {
+	m, minted := d.mints.get(e.Network, e.TokenID)
+	if minted {
+		v = v.and(event.GroundMintKnown)
+	}
+	host := d.minter(e, &m)
+	if host == "" {
+		return v
+	}
+	off, margin, ok := d.clocks.Offset(e.Network, host)
+	if ok && -off-margin > d.cfg.TokenLeeway {
+		_, to := d.life(&m)
+		if minted && e.TS > to.Add(-off+margin) {
+			return v // too late by a right clock too
+		}
+		return say(event.CauseClockSkew, byRegistry, event.GroundClockOffset).with(v.grounds)
+	}
+	if minted && d.delayedOrSlow(e, &m, host) {
+		return say(event.CauseClockSkew, byStatus, event.GroundClockOffset).with(v.grounds)
+	}
+	return v
+}
+
+// delayedOrSlow reports whether a token of a host whose records come late, or whose
+// clock is slow, was refused sooner after its mint was observed than the records
+// could be late, and within its life. Were they late, its user would have waited
+// that long, and would have come just when the record did: so it is the clock.
+func (d *diagnoser) delayedOrSlow(e *event.Event, m *mint, host string) bool {
+	known, ok := d.clocks.(Estimates)
 	if !ok {
-		t, ok = m.old[k]
+		return false
 	}
-	a.key, a.token, a.known = k, t, ok
-	return t, ok
+	est, ok := known.Estimate(e.Network, host)
+	if !ok || !est.SlowOrDelayed || -est.Offset-est.Error <= d.cfg.TokenLeeway {
+		return false
+	}
+	after := e.ObservedAt.Sub(m.Observed)
+	return after >= 0 && after < d.cfg.TokenLife/2 && after < -est.Offset/2
 }
 
-func (m *tokenMemory) put(k uint64, t token, now event.Instant) {
-	if m.youngSince == 0 {
-		m.youngSince, m.since = now, now
+// early is a token from the future: a fast clock made it, or it is forged. The
+// host's own records prove a fast clock before it can be estimated.
+func (d *diagnoser) early(e *event.Event, v verdict) verdict {
+	v = verdict{event.CauseInvalidToken, byStatus, v.grounds}
+	m, minted := d.mints.get(e.Network, e.TokenID)
+	host := d.minter(e, &m)
+	switch {
+	case minted:
+		v = v.and(event.GroundMintKnown)
+	case d.unminted(e):
+		v.confidence = byText
+		return v.and(event.GroundMintUnknown) // no clock of ours made it
 	}
-	if len(m.young) >= m.limit || now.Sub(m.youngSince) > m.span {
-		// What is forgotten is older than the generation that now becomes the old one.
-		m.since, m.youngSince = m.youngSince, now
-		m.old, m.young = m.young, make(map[uint64]token, len(m.young))
+	if host == "" {
+		return v
 	}
-	m.young[k] = t
-	m.asked.key = 0
+	if minted && m.Issued.Sub(m.Observed) > d.cfg.TokenLeeway || d.hosts.ahead(e.Network, host) > d.cfg.TokenLeeway {
+		return say(event.CauseClockSkew, byDates, event.GroundClockAhead).with(v.grounds)
+	}
+	if off, margin, ok := d.clocks.Offset(e.Network, host); ok && off-margin > d.cfg.TokenLeeway {
+		return say(event.CauseClockSkew, byRegistry, event.GroundClockOffset).with(v.grounds)
+	}
+	return v.and(event.GroundClockRight)
 }
 
-// complete reports whether every token of the life before at is remembered.
-func (m *tokenMemory) complete(at event.Instant, life time.Duration) bool {
-	return m.youngSince != 0 && at.Sub(m.since) >= life
+// request reads the refusal of an ordinary call, which presents an access token.
+func (d *diagnoser) request(e *event.Event) verdict {
+	if v, ok := d.endedSession(e); ok {
+		return v
+	}
+	switch {
+	case e.ExpiresAt != 0 && e.TS > e.ExpiresAt:
+		return say(event.CauseSessionExpired, byDates, event.GroundTokenDates)
+	case d.elsewhere(e):
+		return say(event.CauseWrongRegion, byText, event.GroundRegionUnused)
+	case d.sessions.isBanned(e):
+		return say(event.CauseUserBanned, byText, event.GroundUserBanned)
+	case e.Status != 401 && e.Status != 403:
+		return say(event.CauseUnknown, byGuess)
+	case e.Status == 401 && e.KeyID != "" && e.SessionID == "" && e.TokenID == "":
+		return d.key(e)
+	case e.SessionID != "" && e.Status == 401:
+		return d.access(e)
+	case e.TokenID != "":
+		return d.invalid(e, say(event.CauseInvalidToken, byStatus, event.GroundStatus))
+	}
+	return say(event.CauseUnknown, byGuess)
 }
 
-// mintTraits says whether the token of a mint was redeemed already.
-func (m *tokenMemory) mintTraits(ev *event.Event) event.Traits {
-	if ev.TokenID == "" {
-		return 0
+// endedSession says what ended the session of a call, if something did.
+func (d *diagnoser) endedSession(e *event.Event) (v verdict, ok bool) {
+	if e.Status != 401 && e.Status != 403 && e.Status != 0 {
+		return v, false
 	}
-	if t, ok := m.get(m.key(ev)); ok && t.redeemed != 0 && t.minted == 0 {
-		return event.TraitMintAfterSession
+	end := d.sessions.ended(e)
+	switch {
+	case end.cause == event.CauseNone || end.at.Sub(e.TS) > dateSlack:
+		return v, false
+	case end.cause == event.CauseSessionDisplaced:
+		return say(end.cause, byRegistry, event.GroundDeviceTaken), true
+	case end.user:
+		return say(end.cause, byRegistry, event.GroundUserRevoked), true
 	}
-	return 0
+	return say(end.cause, byRegistry, event.GroundSessionRevoked), true
 }
 
-// sessionTraits compares a redemption with the mint of its token and with the
-// redemption before.
-func (m *tokenMemory) sessionTraits(ev *event.Event, cfg Config, mintsKnown bool) event.Traits {
-	if ev.TokenID == "" {
-		return 0
+// access says why an access token is refused of which nothing tells that it ended:
+// it is too old, or it never was one.
+func (d *diagnoser) access(e *event.Event) verdict {
+	s := d.sessions.find(e)
+	since, ok := d.sessions.reaches(e.Network)
+	switch {
+	case s != nil && (s.expires != 0 && e.TS > s.expires.Add(-dateSlack) || s.expires == 0 && e.TS.Sub(s.at) > d.cfg.SessionLife-dateSlack):
+		return say(event.CauseSessionExpired, byDates, event.GroundStatus, event.GroundSessionAge)
+	case s != nil:
+		// Something out of our sight ended it early.
+		return say(event.CauseSessionRevoked, byGuess, event.GroundStatus, event.GroundSessionYoung)
+	case ok && e.TS.Sub(since) > d.cfg.SessionLife:
+		return say(event.CauseInvalidToken, byText, event.GroundStatus, event.GroundSessionUnknown)
 	}
-	var out event.Traits
-	t, ok := m.get(m.key(ev))
-	expires := ev.ExpiresAt
-	if ok && t.expires != 0 {
-		expires = t.expires
-	}
-	if expires != 0 && ev.TS.Sub(expires) > cfg.TokenLeeway {
-		out |= event.TraitLateRedemption
-	}
-	if !ok || t.minted == 0 {
-		if mintsKnown && m.complete(ev.TS, cfg.TokenLife) {
-			out |= event.TraitNoMintSeen
-		}
-	}
-	if !ok {
-		return out
-	}
-	place, device := m.hash(ev.SourceNet), m.hash(ev.DeviceID)
-	if t.client != 0 && place != 0 && t.client != place {
-		out |= event.TraitFarFromMint
-	}
-	if t.redeemed == 0 {
-		return out
-	}
-	if t.device != 0 && device != 0 && t.device != device {
-		out |= event.TraitOtherDevice
-	}
-	// A device that is known to be the same one may have changed its network; two
-	// observers of one redemption may see two addresses.
-	same := t.device != 0 && t.device == device
-	if !same && t.origin == ev.Origin && t.place != 0 && place != 0 && t.place != place && ev.TS.Sub(t.redeemed).Abs() < cfg.NetworkJump {
-		out |= event.TraitNetworkJump
-	}
-	return out
-}
-
-// saw takes in a mint or a redemption. clientNet is the network of the mint's
-// client.
-func (m *tokenMemory) saw(ev *event.Event, clientNet string) {
-	if ev.TokenID == "" || ev.Type != event.TypeAuthTokenIssued && ev.Type != event.TypeSessionCreated {
-		return
-	}
-	k := m.key(ev)
-	t, _ := m.get(k)
-	if ev.Type == event.TypeAuthTokenIssued {
-		t.minted = ev.TS
-		if ev.Has(event.FieldExpiresAt) {
-			t.expires = ev.ExpiresAt
-		}
-		if h := m.hash(clientNet); h != 0 {
-			t.client = h
-		}
-	} else {
-		t.redeemed, t.origin = ev.TS, ev.Origin
-		if h := m.hash(ev.SourceNet); h != 0 {
-			t.place = h
-		}
-		if h := m.hash(ev.DeviceID); h != 0 {
-			t.device = h
-		}
-	}
-	m.put(k, t, ev.TS)
+	return say(event.CauseSessionExpired, byStatus, event.GroundStatus, event.GroundSessionUnknown)
 }

@@ -11,31 +11,18 @@ import (
 	"github.com/keysentry/keysentry/event"
 )
 
-// session is a redemption of a token.
-func session(ts event.Instant, token, source string, kv ...string) ev {
+// openedSession is a redemption of a token.
+func openedSession(ts event.Instant, token, source string, kv ...string) ev {
 	return ev{typ: event.TypeSessionCreated, ts: ts, origin: event.OriginGateway, status: 200, source: source,
 		fields: fields(append([]string{"user_id", "u", "token_id", token}, kv...)...)}
 }
 
-// tokenMint is a mint of a token by a host of ours.
-func tokenMint(ts event.Instant, token string, expires event.Instant) ev {
+// mintOfToken is a mint of a token by a host of ours.
+func mintOfToken(ts event.Instant, token string, expires event.Instant) ev {
 	v := minted(ts, "h1", "k1")
 	v.fields[event.FieldTokenID], v.expires = token, expires
 	return v
 }
-
-func (v ev) with(kv ...string) ev {
-	all := fields(kv...)
-	for f, s := range v.fields {
-		if _, ok := all[f]; !ok {
-			all[f] = s
-		}
-	}
-	v.fields = all
-	return v
-}
-
-func (v ev) from(source string) ev { v.source = source; return v }
 
 // lastTraits are the traits of the last of the events.
 func lastTraits(e *Engine, events ...ev) string {
@@ -49,7 +36,7 @@ const networkTraits = event.TraitFreshNetwork | event.TraitYoungNetwork
 func TestNetworkTraits(t *testing.T) {
 	t.Parallel()
 	from := func(ts float64, source string) ev { return minted(at(ts), "h1", "k1").from(source) }
-	opened := func(ts float64, source string) ev { return session(at(ts), "t", source) }
+	opened := func(ts float64, source string) ev { return openedSession(at(ts), "t", source) }
 	for _, tc := range []struct {
 		name   string
 		events []ev
@@ -104,8 +91,8 @@ func TestTraits(t *testing.T) {
 		return lifecycle(typ, at(0), "").with("cert_id", id, "cert_cn", "mint.example.com")
 	}
 	on := event.TypeCertificateActivated
-	known := tokenMint(at(-1000), "t0", 0) // since when mints are known
-	phone := tokenMint(at(0), "t1", at(600))
+	known := mintOfToken(at(-1000), "t0", 0) // since when mints are known
+	phone := mintOfToken(at(0), "t1", at(600))
 	for _, tc := range []struct {
 		name   string
 		config func(*Config)
@@ -143,21 +130,21 @@ func TestTraits(t *testing.T) {
 		{"Monday morning is a time for changes", changes, []ev{lifecycle(event.TypeServerKeyCreated, at(0), "k1")}, ""},
 		{"the evening is not", changes, []ev{lifecycle(event.TypeServerKeyCreated, at(10*3600), "k1")}, "outside_change_window"},
 		{"our own run may", changes, []ev{{typ: event.TypeServerKeyCreated, ts: at(10 * 3600), origin: event.OriginKeysentry, fields: fields("key_id", "k1")}}, ""},
-		{"a good session", nil, []ev{known, phone, session(at(1), "t1", "100.64.0.1")}, ""},
-		{"one nobody minted", nil, []ev{known, phone, session(at(1), "t2", "100.64.0.1")}, "no_mint_seen"},
-		{"too soon to know", nil, []ev{phone, session(at(1), "t2", "100.64.0.1")}, ""},
-		{"a session without a token", nil, []ev{known, phone, session(at(1), "", "100.64.0.1")}, ""},
-		{"mints that stopped", nil, []ev{known, phone, session(at(5000), "t2", "100.64.0.1")}, ""},
-		{"a mint that comes late", nil, []ev{known, phone, session(at(1), "t2", "100.64.0.1"), tokenMint(at(0.5), "t2", 0)}, "mint_after_session"},
-		{"a session that comes late", nil, []ev{known, phone, session(at(700), "t1", "100.64.0.1")}, "late_redemption"},
-		{"within the leeway", nil, []ev{known, phone, session(at(659), "t1", "100.64.0.1")}, ""},
-		{"from home", nil, []ev{clientMint("100.64.0.9"), session(at(1), "t1", "100.64.0.1")}, ""},
-		{"far away", nil, []ev{clientMint("203.0.113.9"), session(at(1), "t1", "100.64.0.1")}, "far_from_mint"},
-		{"a copy on another device", nil, []ev{phone, session(at(1), "t1", "100.64.0.1", "device_id", "d1"), session(at(2), "t1", "100.64.0.1", "device_id", "d2")}, "other_device"},
-		{"the same device again", nil, []ev{phone, session(at(1), "t1", "100.64.0.1", "device_id", "d1"), session(at(2), "t1", "100.99.0.1", "device_id", "d1")}, ""},
-		{"two networks at once", nil, []ev{phone, session(at(1), "t1", "100.64.0.1"), session(at(2), "t1", "203.0.113.1")}, "network_jump"},
-		{"a train ride", nil, []ev{phone, session(at(1), "t1", "100.64.0.1"), session(at(60), "t1", "203.0.113.1")}, ""},
-		{"two observers", nil, []ev{phone, session(at(1), "t1", "100.64.0.1"), {typ: event.TypeSessionCreated, ts: at(2), origin: event.OriginClient, source: "10.0.0.1", fields: fields("user_id", "u", "token_id", "t1")}}, ""},
+		{"a good session", nil, []ev{known, phone, openedSession(at(1), "t1", "100.64.0.1")}, ""},
+		{"one nobody minted", nil, []ev{known, phone, openedSession(at(1), "t2", "100.64.0.1")}, "no_mint_seen"},
+		{"too soon to know", nil, []ev{phone, openedSession(at(1), "t2", "100.64.0.1")}, ""},
+		{"a session without a token", nil, []ev{known, phone, openedSession(at(1), "", "100.64.0.1")}, ""},
+		{"mints that stopped", nil, []ev{known, phone, openedSession(at(5000), "t2", "100.64.0.1")}, ""},
+		{"a mint that comes late", nil, []ev{known, phone, openedSession(at(1), "t2", "100.64.0.1"), mintOfToken(at(0.5), "t2", 0)}, "mint_after_session"},
+		{"a session that comes late", nil, []ev{known, phone, openedSession(at(700), "t1", "100.64.0.1")}, "late_redemption"},
+		{"within the leeway", nil, []ev{known, phone, openedSession(at(659), "t1", "100.64.0.1")}, ""},
+		{"from home", nil, []ev{clientMint("100.64.0.9"), openedSession(at(1), "t1", "100.64.0.1")}, ""},
+		{"far away", nil, []ev{clientMint("203.0.113.9"), openedSession(at(1), "t1", "100.64.0.1")}, "far_from_mint"},
+		{"a copy on another device", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1", "device_id", "d1"), openedSession(at(2), "t1", "100.64.0.1", "device_id", "d2")}, "other_device"},
+		{"the same device again", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1", "device_id", "d1"), openedSession(at(2), "t1", "100.99.0.1", "device_id", "d1")}, ""},
+		{"two networks at once", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1"), openedSession(at(2), "t1", "203.0.113.1")}, "network_jump"},
+		{"a train ride", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1"), openedSession(at(60), "t1", "203.0.113.1")}, ""},
+		{"two observers", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1"), {typ: event.TypeSessionCreated, ts: at(2), origin: event.OriginClient, source: "10.0.0.1", fields: fields("user_id", "u", "token_id", "t1")}}, ""},
 		{"twenty in a row", nil, walk(20, 1), "user_sequence"},
 		{"with gaps", nil, walk(20, maxStride), "user_sequence"},
 		{"nineteen", nil, walk(19, 1), ""},
@@ -186,7 +173,7 @@ func changes(c *Config) {
 }
 
 func clientMint(client string) ev {
-	v := tokenMint(at(0), "t1", 0)
+	v := mintOfToken(at(0), "t1", 0)
 	v.client = client
 	return v
 }
@@ -215,16 +202,16 @@ func TestTokensAreForgotten(t *testing.T) {
 	e := newEngine(t, func(c *Config) { c.MaxTokens = 1000 })
 	var events []ev
 	for i := range 5000 {
-		events = append(events, tokenMint(at(float64(i)/10), fmt.Sprint("t", i), 0))
+		events = append(events, mintOfToken(at(float64(i)/10), fmt.Sprint("t", i), 0))
 	}
-	if got := lastTraits(e, append(events, session(at(500), "t10", "100.64.0.1"))...); got != "" {
+	if got := lastTraits(e, append(events, openedSession(at(500), "t10", "100.64.0.1"))...); got != "" {
 		t.Errorf("a token of a time that was forgotten: %q", got)
 	}
 	if n := len(e.tokens.young) + len(e.tokens.old); n > 1000 {
 		t.Errorf("%d tokens are kept, want at most 1000", n)
 	}
-	big, known := newEngine(t, nil), tokenMint(at(-1000), "first", 0)
-	if got := lastTraits(big, append(append([]ev{known}, events...), session(at(700), "t9999", "100.64.0.1"))...); got != "no_mint_seen" {
+	big, known := newEngine(t, nil), mintOfToken(at(-1000), "first", 0)
+	if got := lastTraits(big, append(append([]ev{known}, events...), openedSession(at(700), "t9999", "100.64.0.1"))...); got != "no_mint_seen" {
 		t.Errorf("with room: %q", got)
 	}
 }
@@ -310,8 +297,8 @@ func TestChangeWindows(t *testing.T) {
 func BenchmarkTraits(b *testing.B) {
 	e := newEngine(b, egress)
 	observe(e, 0, settled()...)
-	mint := batch(0, tokenMint(at(0), "t1", at(600)))[0]
-	redeem := batch(0, session(at(1), "t1", "100.64.0.1", "device_id", "d1"))[0]
+	mint := batch(0, mintOfToken(at(0), "t1", at(600)))[0]
+	redeem := batch(0, openedSession(at(1), "t1", "100.64.0.1", "device_id", "d1"))[0]
 	for _, c := range []struct {
 		name string
 		ev   event.Event

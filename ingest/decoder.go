@@ -75,6 +75,9 @@ func RestoreClock(s offset.Snapshot, maxHosts int) *Clock {
 	return &Clock{est: offset.Restore(s, maxHosts), from: s.Position}
 }
 
+// Estimate tells what is known of a host's clock, as of its last closed minute.
+func (c *Clock) Estimate(host string) (offset.Estimate, bool) { return c.est.Estimate(host) }
+
 // observe takes a record in and returns the estimate that holds for it.
 func (c *Clock) observe(e *event.Event) offset.Estimate {
 	if e.Ref.Offset < c.from {

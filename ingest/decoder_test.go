@@ -334,7 +334,7 @@ func TestSecretsAreMaskedAndOwnKeysTold(t *testing.T) {
 	if got := b.Events[0].Reason; got != "refused key [redacted:own_key] at login" || !b.Events[0].Redacted {
 		t.Errorf("reason is %q", got)
 	}
-	found := ownFindings(b, map[string]event.Instant{}, testNow)
+	found := OwnFindings(b, map[string]event.Instant{}, testNow)
 	if len(found) != 1 || found[0].RuleID != RuleOwnKey || found[0].Subject.Value != id || strings.Contains(fmt.Sprintf("%+v", found), key) {
 		t.Errorf("findings: %+v", found)
 	}
@@ -348,14 +348,14 @@ func TestNotAllowedIsOneFindingADay(t *testing.T) {
 	v := event.Append(nil, &e)
 	seen := map[string]event.Instant{}
 	b := decodeAll(t, d, testPart, Record{Time: testNow, Value: v}, Record{Offset: 1, Time: testNow, Value: v})
-	first := ownFindings(b, seen, testNow)
+	first := OwnFindings(b, seen, testNow)
 	if len(first) != 1 || first[0].RuleID != RuleNotAllowed || first[0].Subject.Value != testPart.Topic {
 		t.Fatalf("findings: %+v", first)
 	}
-	if again := ownFindings(b, seen, testNow); len(again) != 0 {
+	if again := OwnFindings(b, seen, testNow); len(again) != 0 {
 		t.Errorf("told again: %+v", again)
 	}
-	if anew := ownFindings(b, map[string]event.Instant{}, testNow); anew[0].ID != first[0].ID {
+	if anew := OwnFindings(b, map[string]event.Instant{}, testNow); anew[0].ID != first[0].ID {
 		t.Error("the same day has two ids")
 	}
 }

@@ -137,7 +137,7 @@ func TestQueriesOfMappedEndpoints(t *testing.T) {
 		if len(b.Events) != 1 || b.Events[0].Endpoint != "/x" {
 			t.Errorf("%s: %+v %+v", name, b.Events, b.Rejects)
 		}
-		if found := ownFindings(b, map[string]event.Instant{}, testNow); len(found) != 1 || found[0].Subject.Value != id {
+		if found := OwnFindings(b, map[string]event.Instant{}, testNow); len(found) != 1 || found[0].Subject.Value != id {
 			t.Errorf("%s: findings %+v", name, found)
 		}
 	}

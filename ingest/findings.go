@@ -42,11 +42,11 @@ func gapFinding(p event.Partition, from, to int64, reader string, now event.Inst
 	}
 }
 
-// ownFindings are what a batch says about the topic itself: records that it may
+// OwnFindings are what a batch says about the topic itself: records that it may
 // not carry, and secrets in clear. seen holds what the partition has told already
 // this day, at most maxSeen things. now stands in for an append time that is
 // unknown.
-func ownFindings(b *Batch, seen map[string]event.Instant, now event.Instant) []finding.Finding {
+func OwnFindings(b *Batch, seen map[string]event.Instant, now event.Instant) []finding.Finding {
 	var out []finding.Finding
 	for i := range b.Rejects {
 		r := &b.Rejects[i]

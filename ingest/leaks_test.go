@@ -38,7 +38,7 @@ func TestSecretsOpenATicketADay(t *testing.T) {
 	b := decodeAll(t, d, testPart, record(0, testNow, "used "+token), record(1, testNow, "again "+token),
 		record(2, testNow, "password=hunter2"), record(3, testNow, "invalid token: expired"), record(4, testNow, "fine"))
 	seen := map[string]event.Instant{}
-	found := ownFindings(b, seen, testNow)
+	found := OwnFindings(b, seen, testNow)
 	want := []string{"ingest.secret_in_event ticket host=web-1 reason/token", "ingest.secret_in_event ticket host=web-1 reason/named"}
 	if diff := cmp.Diff(want, shortly(found)); diff != "" {
 		t.Fatal(diff)
@@ -55,15 +55,15 @@ func TestSecretsOpenATicketADay(t *testing.T) {
 	if n, _ := counted(t, reg, "redacted_total", "reason", "named"); n != 2 {
 		t.Errorf("counted %v, want 2: words are counted too", n)
 	}
-	if again := ownFindings(b, seen, testNow); len(again) != 0 {
+	if again := OwnFindings(b, seen, testNow); len(again) != 0 {
 		t.Errorf("told again: %v", shortly(again))
 	}
-	anew := ownFindings(b, map[string]event.Instant{}, testNow)
+	anew := OwnFindings(b, map[string]event.Instant{}, testNow)
 	if anew[0].ID != found[0].ID {
 		t.Error("after a restart the same day has another id")
 	}
 	b = decodeAll(t, d, testPart, record(9, testNow.Add(-24*time.Hour), "used "+token))
-	if next := ownFindings(b, map[string]event.Instant{}, testNow); len(next) != 1 || next[0].ID == found[0].ID {
+	if next := OwnFindings(b, map[string]event.Instant{}, testNow); len(next) != 1 || next[0].ID == found[0].ID {
 		t.Errorf("another day: %v", shortly(next))
 	}
 }
@@ -83,7 +83,7 @@ func TestHistoryIsOneMatter(t *testing.T) {
 		if len(b.Events) != 1 || !b.Events[0].Redacted {
 			t.Fatalf("got %+v, %+v", b.Events, b.Rejects)
 		}
-		told += len(ownFindings(b, seen, testNow))
+		told += len(OwnFindings(b, seen, testNow))
 	}
 	if told != 1 {
 		t.Errorf("%d days of history were told %d times, want once", 100, told)
@@ -100,7 +100,7 @@ func TestProducersOfSecretsAreBounded(t *testing.T) {
 	for i := range 1000 {
 		b.leaks = nil
 		b.addLeak(leak{producer: producer{host: fmt.Sprint("web-", i)}, place: "reason", kind: redact.Token, first: finding.Evidence{TS: testNow}})
-		n += len(ownFindings(b, seen, testNow))
+		n += len(OwnFindings(b, seen, testNow))
 	}
 	if n != maxProducers+1 {
 		t.Errorf("%d findings, want %d and one of the topic", n, maxProducers)
@@ -143,7 +143,7 @@ func TestOwnKeysAnywhereInARecord(t *testing.T) {
 			d.redactor.AddKey(secret.New(string(hmacKey)), id, len(key))
 			tc.r.Time = testNow
 			b := decodeAll(t, d, testPart, tc.r)
-			found := ownFindings(b, map[string]event.Instant{}, testNow)
+			found := OwnFindings(b, map[string]event.Instant{}, testNow)
 			if len(found) == 0 || found[0].RuleID != RuleOwnKey || found[0].Severity != finding.Page || found[0].Subject.Value != id || found[0].Facts[0].Value != tc.place {
 				t.Fatalf("findings %+v", found)
 			}

@@ -238,7 +238,7 @@ func (t *partition) step(ctx context.Context) error {
 		t.observed.Store(f.Next)
 		found := t.p.Detector.Observe(t.id, b.Events)
 		t.p.m.observe.Observe(time.Since(began).Seconds())
-		t.pending = &pending{batch: b, findings: append(found, ownFindings(b, t.seen, now)...)}
+		t.pending = &pending{batch: b, findings: append(found, OwnFindings(b, t.seen, now)...)}
 		t.at.done()
 		t.pos = f.Next
 		t.keep(b)

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/keysentry/keysentry/internal/published"
 )
 
 // corpusFolder finds the part of the public Sigma corpus that the tests use; it
@@ -23,19 +25,7 @@ func corpusFolder(t testing.TB) string {
 	if dir := os.Getenv("KEYSENTRY_SIGMA_CORPUS"); dir != "" {
 		return dir
 	}
-	shared := os.Getenv("KEYSENTRY_SHARED")
-	if shared == "" {
-		wd, err := os.Getwd()
-		if err != nil {
-			t.Fatal(err)
-		}
-		shared = filepath.Join(wd, "..", "..", "shared")
-	}
-	dir := filepath.Join(shared, "data", "sigma")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("SKIP: no Sigma corpus: set KEYSENTRY_SIGMA_CORPUS to the folder that holds sigma-rules.tar.gz")
-	}
-	return dir
+	return published.Path(t, "sigma")
 }
 
 // untar reads a packed archive into memory.

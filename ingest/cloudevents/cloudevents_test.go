@@ -3,8 +3,6 @@ package cloudevents_test
 import (
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +10,7 @@ import (
 
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/cloudevents"
+	"github.com/keysentry/keysentry/internal/published"
 )
 
 // h makes headers of names and values in turn.
@@ -145,17 +144,7 @@ func TestIsNot(t *testing.T) {
 // that is no record of ours.
 func TestPublishedSamples(t *testing.T) {
 	t.Parallel()
-	root := os.Getenv("KEYSENTRY_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
-	read := func(name string) string {
-		b, err := os.ReadFile(filepath.Join(root, "data", "formats", "cloudevents", name))
-		if err != nil {
-			t.Skipf("SKIP: no shared data: %v", err)
-		}
-		return string(b)
-	}
+	read := func(name string) string { return string(published.Read(t, "formats/cloudevents/"+name)) }
 	good, bad := 0, 0
 	for _, l := range strings.Split(strings.TrimSpace(read("samples.ndjson")), "\n") {
 		for _, o := range open([]byte(l), nil) {

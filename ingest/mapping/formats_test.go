@@ -17,6 +17,7 @@ import (
 	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/mapping"
+	"github.com/keysentry/keysentry/internal/published"
 )
 
 // chicago is where the published text log of Keycloak was written, as its ECS twin
@@ -99,7 +100,7 @@ func TestPublishedSamples(t *testing.T) {
 		t.Run(s.file, func(t *testing.T) {
 			t.Parallel()
 			m := shipped(t, s.mapping)
-			all := records(t, m, shared(t, "formats/"+s.file))
+			all := records(t, m, published.Read(t, "formats/"+s.file))
 			events := mapAll(t, m, all)
 			if d := cmp.Diff(s.types, byType(events)); d != "" {
 				t.Error(d)
@@ -156,7 +157,7 @@ type doc map[string]any
 func docs(t *testing.T, file string) []doc {
 	t.Helper()
 	var out []doc
-	for _, l := range lines(t, shared(t, "formats/"+file)) {
+	for _, l := range published.Lines(t, "formats/"+file) {
 		var d doc
 		if err := json.Unmarshal(l, &d); err != nil {
 			t.Fatal(err)
@@ -192,7 +193,7 @@ func (d doc) at(path ...string) string {
 func twins(t *testing.T, raw, ecs, name string, o mapping.Options) map[int]doc {
 	t.Helper()
 	m := shipped(t, name)
-	all := records(t, m, shared(t, "formats/"+raw))
+	all := records(t, m, published.Read(t, "formats/"+raw))
 	out := map[int]doc{}
 	for _, d := range docs(t, ecs) {
 		i := slices.IndexFunc(all, func(r []byte) bool { return leadsBack(d, r, m, o) })
@@ -248,7 +249,7 @@ func TestFieldsEqualTheECSTwins(t *testing.T) {
 				o.Zone = chicago(t)
 			}
 			m := shipped(t, tc.mapping)
-			all := records(t, m, shared(t, "formats/"+tc.raw))
+			all := records(t, m, published.Read(t, "formats/"+tc.raw))
 			ecs := shipped(t, "ecs")
 			for i, d := range twins(t, tc.raw, tc.ecs, tc.mapping, o) {
 				m.Map(all[i], o, func(_ int32, e *event.Event, err error) {
@@ -330,8 +331,8 @@ func likeECS(t *testing.T, what string, e *event.Event, d doc, compared map[stri
 // that others made of it say the same.
 func TestFieldsEqualTheOCSFTwins(t *testing.T) {
 	t.Parallel()
-	ocsf := lines(t, shared(t, "formats/ocsf/samples.ndjson"))
-	native := lines(t, shared(t, "formats/ocsf/native.ndjson"))
+	ocsf := published.Lines(t, "formats/ocsf/samples.ndjson")
+	native := published.Lines(t, "formats/ocsf/native.ndjson")
 	set := shippedSet(t)
 	compared := map[string]int{}
 	for i := range native {
@@ -384,7 +385,7 @@ func TestFieldsEqualTheOCSFTwins(t *testing.T) {
 // TestMalformedOCSF: the published example with a stray comma is refused whole.
 func TestMalformedOCSF(t *testing.T) {
 	t.Parallel()
-	text := shared(t, "formats/ocsf/malformed/generic_api_activity.ocsf.json")
+	text := published.Read(t, "formats/ocsf/malformed/generic_api_activity.ocsf.json")
 	all := records(t, shipped(t, "ocsf"), text)
 	if len(all) != 1 {
 		t.Fatalf("%d records", len(all))
@@ -426,7 +427,7 @@ func TestOtherPublishedRecords(t *testing.T) {
 		{"cloudtrail-attacks/events.ndjson.gz", "", map[string]int{"cloudtrail": 1233}},
 	} {
 		got, types := map[string]int{}, map[string]int{}
-		for i, l := range lines(t, gunzip(t, shared(t, tc.file))) {
+		for i, l := range published.Lines(t, tc.file) {
 			if tc.source != "" {
 				var outer map[string]json.RawMessage
 				if err := json.Unmarshal(l, &outer); err != nil {

@@ -1,14 +1,9 @@
 package mapping_test
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,6 +12,7 @@ import (
 	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/mapping"
+	"github.com/keysentry/keysentry/internal/published"
 )
 
 var options = mapping.Options{Year: 2015, Key: []byte("test key")}
@@ -32,59 +28,6 @@ func shipped(t testing.TB, name string) *mapping.Mapping {
 		t.Fatal(err)
 	}
 	return m
-}
-
-// shared finds a file of the data sets that are not part of the repository.
-func shared(t testing.TB, path string) []byte {
-	t.Helper()
-	root := os.Getenv("KEYSENTRY_SHARED")
-	if root == "" {
-		dir, err := os.Getwd()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for root = filepath.Join(dir, "shared"); ; root = filepath.Join(dir, "shared") {
-			if _, err := os.Stat(root); err == nil {
-				break
-			}
-			if filepath.Dir(dir) == dir {
-				t.Skip("SKIP: no shared data: set KEYSENTRY_SHARED to its folder")
-			}
-			dir = filepath.Dir(dir)
-		}
-	}
-	b, err := os.ReadFile(filepath.Join(root, "data", path))
-	if err != nil {
-		t.Skipf("SKIP: no shared data: %v", err)
-	}
-	return b
-}
-
-func lines(t testing.TB, b []byte) [][]byte {
-	t.Helper()
-	var out [][]byte
-	sc := bufio.NewScanner(bytes.NewReader(b))
-	sc.Buffer(nil, 4<<20)
-	for sc.Scan() {
-		out = append(out, bytes.Clone(sc.Bytes()))
-	}
-	if err := sc.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func gunzip(t testing.TB, b []byte) []byte {
-	t.Helper()
-	r, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // mapAll maps every record and returns the events, failing on any that is none.
@@ -116,7 +59,7 @@ func byType(events []event.Event) map[string]int {
 
 func TestOpenSSHLog(t *testing.T) {
 	t.Parallel()
-	all := lines(t, shared(t, "openssh/OpenSSH_2k.log"))
+	all := published.Lines(t, "openssh/OpenSSH_2k.log")
 	events := mapAll(t, shipped(t, "openssh"), all)
 	if len(events) != len(all) || len(all) != 2000 {
 		t.Fatalf("%d events of %d lines", len(events), len(all))
@@ -144,8 +87,7 @@ func TestOpenSSHLog(t *testing.T) {
 
 func TestCloudTrailEvents(t *testing.T) {
 	t.Parallel()
-	raw := gunzip(t, shared(t, "cloudtrail-attacks/events.ndjson.gz"))
-	all := lines(t, raw)
+	all := published.Lines(t, "cloudtrail-attacks/events.ndjson.gz")
 	events := mapAll(t, shipped(t, "cloudtrail"), all)
 	if len(events) != len(all) || len(all) != 1233 {
 		t.Fatalf("%d events of %d records", len(events), len(all))

@@ -37,7 +37,7 @@ import (
 
 var (
 	_ ingest.Detector    = (*detect.Engine)(nil)
-	_ ingest.FindingSink = (*alert.Manager)(nil)
+	_ ingest.FindingSink = sink{}
 )
 
 // Options is what a daemon needs besides its configuration.
@@ -242,6 +242,7 @@ func (a *App) run(ctx context.Context) error {
 	start(0, middle, "episodes", a.keepEpisodes)
 	start(0, middle, "registries", a.keepRegistries)
 	start(0, middle, "rule memory", a.keepRuleMemory)
+	start(0, middle, "suspects", a.keepSuspects)
 	start(0, middle, "own keys", a.knowOwnKeys)
 	start(0, middle, "clock offsets", a.keepClockOffsets)
 	start(0, middle, "strays", a.reportStrays)

@@ -1,10 +1,6 @@
 package app_test
 
 import (
-	"bufio"
-	"compress/gzip"
-	"io"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,13 +15,14 @@ import (
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/ingest/kafka"
 	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
+	"github.com/keysentry/keysentry/internal/published"
 )
 
 // TestRealInput: logs that other people published go through Apache Kafka into
 // ClickHouse without a loss, and the attack that is in them reaches Slack.
 func TestRealInput(t *testing.T) {
-	sshLines := lines(t, sharedData(t, "openssh/OpenSSH_2k.log"))
-	trailLines := lines(t, sharedData(t, "cloudtrail-attacks/events.ndjson.gz"))
+	sshLines := publishedLines(t, "openssh/OpenSSH_2k.log")
+	trailLines := publishedLines(t, "cloudtrail-attacks/events.ndjson.gz")
 	if len(sshLines) != 2000 || len(trailLines) != 1233 {
 		t.Fatalf("%d lines of OpenSSH and %d of CloudTrail, want 2000 and 1233", len(sshLines), len(trailLines))
 	}
@@ -122,38 +119,19 @@ func guessers(list []failure) map[string]bool {
 	return out
 }
 
-// lines reads a file's lines, unpacked.
-func lines(t *testing.T, path string) []string {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	var r io.Reader = f
-	if strings.HasSuffix(path, ".gz") {
-		if r, err = gzip.NewReader(f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var out []string
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		if s.Text() != "" {
-			out = append(out, s.Text())
-		}
-	}
-	if err := s.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 func messages(lines []string) []kafka.Message {
 	out := make([]kafka.Message, len(lines))
 	for i, l := range lines {
 		out[i] = kafka.Message{Value: []byte(l)}
+	}
+	return out
+}
+
+func publishedLines(t *testing.T, name string) []string {
+	t.Helper()
+	var out []string
+	for _, l := range published.Lines(t, name) {
+		out = append(out, string(l))
 	}
 	return out
 }

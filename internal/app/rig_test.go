@@ -471,17 +471,3 @@ func (l *logs) tail(n int) string {
 	lines := strings.Split(strings.TrimRight(l.String(), "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
-
-// sharedData finds a file of the folder of data that other people published.
-func sharedData(t *testing.T, path string) string {
-	t.Helper()
-	dir := os.Getenv("KEYSENTRY_SHARED")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared")
-	}
-	full := filepath.Join(dir, "data", path)
-	if _, err := os.Stat(full); err != nil {
-		t.Skipf("SKIP: the shared data is not here (set KEYSENTRY_SHARED): %v", err)
-	}
-	return full
-}

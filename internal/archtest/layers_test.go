@@ -6,9 +6,9 @@ var layers = []struct {
 	number   string
 	packages []string
 }{
-	{"0 values", []string{"event", "internal/secret", "internal/metrics", "configs"}},
+	{"0 values", []string{"event", "internal/secret", "internal/metrics", "configs", "internal/published"}},
 	{"1 values", []string{"detect/finding", "detect/season", "internal/redact"}},
-	{"1b journal", []string{"alert/journal"}},
+	{"1b journal, evidence", []string{"alert/journal", "detect/suspicion"}},
 	{"1c incidents", []string{"alert/incident"}},
 	{"2 language", []string{"rules", "detect/offset", "detect/memory", "detect/networks", "internal/simulate", "internal/kafkawire", "ingest/mapping", "ingest/cloudevents"}},
 	{"2b windows", []string{"detect/correlate", "detect/stored", "rules/library"}},
@@ -23,7 +23,7 @@ var layers = []struct {
 	{"6 composition", []string{"internal/app"}},
 	{"6b stage", []string{"internal/stage"}},
 	{"6c test doubles", []string{"internal/stage/stagetest"}},
-	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench", "internal/peerbench"}},
+	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench", "internal/peerbench", "internal/quality"}},
 	{"8 command", []string{"cmd/keysentry"}},
 	{"tests", []string{"internal/archtest"}},
 }
@@ -38,9 +38,10 @@ var homes = map[string][]string{
 	"github.com/robfig/cron":              {"detect/posture"},
 	"github.com/spf13/cobra":              {"cmd/keysentry"},
 	"github.com/spf13/pflag":              {"cmd/keysentry"},
+	"golang.org/x/term":                   {"cmd/keysentry"},
 	"github.com/go-analyze/charts":        {"alert/slack"},
 	"github.com/cespare/xxhash":           {"store"},
-	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest"},
+	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest", "internal/simulate"},
 	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
 	"github.com/klauspost/compress":       {"internal/kafkawire"},
 	"google.golang.org/protobuf":          {"ingest/mapping"},
