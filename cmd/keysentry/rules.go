@@ -419,21 +419,29 @@ Exits 1 when a document is left out because of an error.`}
 		for _, r := range set.Correlations {
 			add(&r.Meta, string(r.Type), r.Inner)
 		}
-		err = list(std.out, *format, rows, func(w io.Writer) {
-			fmt.Fprintln(w, "SEVERITY\tINCIDENT\tTYPE\tTITLE\tID\tBLIND")
-			for _, r := range rows {
-				if r.Inner {
-					r.Severity, r.Incident = "-", "-"
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID, r.Blind)
-			}
-		})
+		err = list(std.out, *format, rows, func(w io.Writer) { writeRules(w, rows, *configFile != "") })
 		if err == nil && faulty {
 			return bad
 		}
 		return err
 	}
 	return c
+}
+
+// writeRules prints rules for people, with what they cannot see when it is known.
+func writeRules(w io.Writer, rows []ruleRow, sight bool) {
+	head, tail := "SEVERITY\tINCIDENT\tTYPE\tTITLE\tID", func(ruleRow) string { return "" }
+	if sight {
+		head += "\tBLIND"
+		tail = func(r ruleRow) string { return "\t" + r.Blind }
+	}
+	fmt.Fprintln(w, head)
+	for _, r := range rows {
+		if r.Inner {
+			r.Severity, r.Incident = "-", "-"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID, tail(r))
+	}
 }
 
 func rowOf(m rules.Meta, typ string, inner bool) ruleRow {
