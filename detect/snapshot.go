@@ -34,6 +34,7 @@ type SnapshotNetwork struct {
 	SecureOff   bool          `json:",omitempty"`
 	SecureSince event.Instant `json:",omitempty"`
 	Regions     []string      `json:",omitempty"`
+	Watched     event.Instant `json:",omitempty"` // when a mint was first seen
 	// Seen says what kinds of events came in.
 	Seen []SnapshotSeen `json:",omitempty"`
 }
@@ -66,7 +67,7 @@ func (e *Engine) Snapshot() Snapshot {
 		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.active, c.disabled})
 	}
 	for n, x := range e.facts.networks {
-		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince}
+		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince, Watched: x.watched}
 		for r := range x.regions {
 			row.Regions = append(row.Regions, r)
 		}
@@ -116,7 +117,7 @@ func (e *Engine) LoadSnapshot(s Snapshot) {
 		e.facts.certs[keyName{c.Network, c.CertID}] = &certificate{cn: c.CN, notBefore: c.NotBefore, notAfter: c.NotAfter, active: c.Active, disabled: c.Disabled}
 	}
 	for _, n := range s.Networks {
-		x := &settings{secureOff: n.SecureOff, secureSince: n.SecureSince, regions: map[string]bool{}}
+		x := &settings{secureOff: n.SecureOff, secureSince: n.SecureSince, watched: n.Watched, regions: map[string]bool{}}
 		for _, r := range n.Regions {
 			x.regions[r] = true
 		}
