@@ -63,6 +63,7 @@ type Engine struct {
 	tokens    *tokenMemory
 	delays    *delays
 	nets      *placeMemory
+	sights    sights
 	sequences *sequences
 	places    *networks.Namer
 	networks  *networks.Table
@@ -132,7 +133,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
 		registries: newRegistries(cfg, deps.Declared), probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
-		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
+		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sights: sights{}, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.changes, _ = cfg.changes() // validated
 	e.windows, e.past = e.newWindows(deps.Rules)
@@ -273,6 +274,9 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 			}
 		}
 		e.coverage.saw(ev)
+		if !imported {
+			e.sights.saw(ev)
+		}
 		own := e.isProbe(ev)
 		part.own = append(part.own, own)
 		if own {

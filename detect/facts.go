@@ -34,6 +34,8 @@ type settings struct {
 	forbidden, single event.Instant
 	// firstMint is since when mints come in, without a pause of more than a day.
 	firstMint, lastMint event.Instant
+	// watched is when a mint was first seen, ever.
+	watched event.Instant
 }
 
 // keyUsed is when tokens were minted with a key, by anyone.
@@ -148,6 +150,9 @@ func (f *facts) succeeded(e *event.Event) {
 	case event.TypeAuthTokenIssued:
 		if s.forbidden != 0 && e.TS.Sub(s.forbidden) > forbiddenSlack {
 			s.forbidden, s.single = 0, e.TS
+		}
+		if s.watched == 0 || e.TS < s.watched {
+			s.watched = e.TS
 		}
 		if s.firstMint == 0 || e.TS.Sub(s.lastMint) > 24*time.Hour {
 			s.firstMint = e.TS

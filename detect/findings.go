@@ -50,6 +50,9 @@ func (e *Engine) finding(f *correlate.Firing) finding.Finding {
 		out.Resolution = cmp.Or(resolutions[out.Cause], m.Resolution)
 	}
 	out.Facts = e.factsOf(&out, ev)
+	if blind := e.blindHere(&out); blind != "" {
+		out.Facts = append(out.Facts, finding.Pair{Field: "blind_here", Value: blind})
+	}
 	return out
 }
 

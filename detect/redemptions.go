@@ -32,6 +32,7 @@ type seenToken struct {
 	minted, expires       event.Instant // zero: not seen
 	redeemed              event.Instant // the last time
 	client, place, device uint64        // networks of the mint's client and of the last redemption, its device; 0: not known
+	minter                uint64        // network that called for the mint, when it was none of our hosts
 	origin                event.Origin  // who saw the last redemption
 }
 
@@ -124,6 +125,9 @@ func (m *tokenMemory) sessionTraits(ev *event.Event, cfg Config, mintsKnown bool
 	if t.client != 0 && place != 0 && t.client != place {
 		out |= event.TraitFarFromMint
 	}
+	if t.minter != 0 && t.minter == place {
+		out |= event.TraitMintedHere
+	}
 	if t.redeemed == 0 {
 		return out
 	}
@@ -151,6 +155,9 @@ func (m *tokenMemory) saw(ev *event.Event, clientNet string) {
 		t.minted = ev.TS
 		if ev.Has(event.FieldExpiresAt) {
 			t.expires = ev.ExpiresAt
+		}
+		if ev.Traits&(event.TraitOutsideEgress|event.TraitNotInInventory) != 0 {
+			t.minter = m.hash(ev.SourceNet)
 		}
 		if h := m.hash(clientNet); h != 0 {
 			t.client = h

@@ -54,7 +54,7 @@ func (r *registries) load(s Snapshot) {
 	}
 	for _, n := range s.Networks {
 		x := r.facts.network(n.Network)
-		x.secureOff, x.secureSince = n.SecureOff, n.SecureSince
+		x.secureOff, x.secureSince, x.watched = n.SecureOff, n.SecureSince, n.Watched
 		for _, region := range n.Regions {
 			x.regions[region] = true
 		}

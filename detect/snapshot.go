@@ -36,6 +36,9 @@ type SnapshotNetwork struct {
 	SecureOff   bool          `json:",omitempty"`
 	SecureSince event.Instant `json:",omitempty"`
 	Regions     []string      `json:",omitempty"`
+	Watched     event.Instant `json:",omitempty"` // when a mint was first seen
+	// Seen says what kinds of events came in.
+	Seen []SnapshotSeen `json:",omitempty"`
 }
 
 // SnapshotHost is one host of a Snapshot.
@@ -69,12 +72,20 @@ func (e *Engine) Snapshot() Snapshot {
 		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.active, c.disabled, c.service, c.toggled})
 	}
 	for n, x := range e.facts.networks {
-		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince}
+		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince, Watched: x.watched}
 		for r := range x.regions {
 			row.Regions = append(row.Regions, r)
 		}
 		slices.Sort(row.Regions)
 		s.Networks = append(s.Networks, row)
+	}
+	for _, n := range e.sights.networks() {
+		i := slices.IndexFunc(s.Networks, func(row SnapshotNetwork) bool { return row.Network == n })
+		if i < 0 {
+			i = len(s.Networks)
+			s.Networks = append(s.Networks, SnapshotNetwork{Network: n})
+		}
+		s.Networks[i].Seen = e.sights[n].snapshot()
 	}
 	for _, h := range e.hosts.hosts {
 		s.Hosts = append(s.Hosts, h.snapshot())
@@ -107,6 +118,9 @@ func (e *Engine) LoadSnapshot(s Snapshot) {
 	defer e.mu.Unlock()
 	e.snapshot = s.At
 	e.registries.load(s)
+	for _, n := range s.Networks {
+		e.sights.load(n.Network, n.Seen)
+	}
 }
 
 // LoadKeys fills the registry of keys, as the store or an operator knows them.

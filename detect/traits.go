@@ -60,10 +60,23 @@ func (e *Engine) registeredTraits(k *Key, ev *event.Event) event.Traits {
 		t = event.TraitRevokedKey
 	}
 	began := max(k.Used, k.Created, k.Activated)
-	if began != 0 && !ev.Refused() && ev.TS.Sub(began) >= e.cfg.DormantAfter {
+	if began != 0 && !ev.Refused() && e.facts.watchedFor(ev) >= dormantWatch && ev.TS.Sub(began) >= e.cfg.DormantAfter {
 		t |= event.TraitDormantKey
 	}
 	return t
+}
+
+// dormantWatch is how long a network must have been watched before a key whose use
+// was not seen counts as unused: what is used daily was seen by then.
+const dormantWatch = 72 * time.Hour
+
+// watchedFor is how long mints of the event's network have been coming in.
+func (f *facts) watchedFor(ev *event.Event) time.Duration {
+	s := f.networks[ev.Network]
+	if s == nil || s.watched == 0 {
+		return 0
+	}
+	return ev.TS.Sub(s.watched)
 }
 
 func (e *Engine) certTraits(ev *event.Event) event.Traits {

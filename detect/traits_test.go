@@ -11,13 +11,13 @@ import (
 	"github.com/keysentry/keysentry/event"
 )
 
-// session is a redemption of a token.
+// openedSession is a redemption of a token.
 func openedSession(ts event.Instant, token, source string, kv ...string) ev {
 	return ev{typ: event.TypeSessionCreated, ts: ts, origin: event.OriginGateway, status: 200, source: source,
 		fields: fields(append([]string{"user_id", "u", "token_id", token}, kv...)...)}
 }
 
-// tokenMint is a mint of a token by a host of ours.
+// mintOfToken is a mint of a token by a host of ours.
 func mintOfToken(ts event.Instant, token string, expires event.Instant) ev {
 	v := minted(ts, "h1", "k1")
 	v.fields[event.FieldTokenID], v.expires = token, expires
@@ -109,6 +109,7 @@ func TestTraits(t *testing.T) {
 		{"a key that slept", nil, []ev{created, active, mint, minted(at(month), "h1", "k1")}, "dormant_key"},
 		{"the next use of it", nil, []ev{created, active, mint, minted(at(month), "h1", "k1"), minted(at(month+1), "h1", "k1")}, ""},
 		{"one that slept a little less", nil, []ev{created, active, mint, minted(at(month-1), "h1", "k1")}, ""},
+		{"one that nobody could have seen", nil, []ev{lifecycle(event.TypeServerKeyCreated, at(-month), "k1"), mint}, ""},
 		{"a refused use wakes nothing", nil, []ev{created, active, mint, refused(at(month), "h1", "k1", "10.0.0.1"), minted(at(month), "h1", "k1")}, "dormant_key"},
 		{"inside of egress", egress, []ev{mint}, ""},
 		{"outside of egress", egress, []ev{mint.from("198.51.100.7")}, "outside_egress"},
@@ -140,6 +141,9 @@ func TestTraits(t *testing.T) {
 		{"within the leeway", nil, []ev{known, phone, openedSession(at(659), "t1", "100.64.0.1")}, ""},
 		{"from home", nil, []ev{clientMint("100.64.0.9"), openedSession(at(1), "t1", "100.64.0.1")}, ""},
 		{"far away", nil, []ev{clientMint("203.0.113.9"), openedSession(at(1), "t1", "100.64.0.1")}, "far_from_mint"},
+		{"whoever mints redeems", egress, []ev{known, mintOfToken(at(0), "t1", 0).from("198.51.100.7"), openedSession(at(1), "t1", "198.51.100.9")}, "minted_here"},
+		{"a phone redeems", egress, []ev{known, mintOfToken(at(0), "t1", 0).from("198.51.100.7"), openedSession(at(1), "t1", "100.64.0.1")}, ""},
+		{"our own test client redeems", egress, []ev{known, phone, openedSession(at(1), "t1", "10.0.0.77")}, ""},
 		{"a copy on another device", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1", "device_id", "d1"), openedSession(at(2), "t1", "100.64.0.1", "device_id", "d2")}, "other_device"},
 		{"the same device again", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1", "device_id", "d1"), openedSession(at(2), "t1", "100.99.0.1", "device_id", "d1")}, ""},
 		{"two networks at once", nil, []ev{phone, openedSession(at(1), "t1", "100.64.0.1"), openedSession(at(2), "t1", "203.0.113.1")}, "network_jump"},

@@ -22,6 +22,7 @@ const (
 	TraitFreshNetwork
 	TraitLateRedemption
 	TraitMintAfterSession
+	TraitMintedHere
 	TraitNetworkJump
 	TraitNoMintSeen
 	TraitNotInInventory
@@ -47,6 +48,7 @@ var traits = [...]struct{ name, doc string }{
 	{"fresh_network", "the first mint, or the first session, from this `source_net` for an hour"},
 	{"late_redemption", "the token was redeemed after it had expired, with the leeway taken off"},
 	{"mint_after_session", "the mint of a token that was redeemed before this event came in"},
+	{"minted_here", "the token was redeemed from the network that had it minted, and that was none of our hosts: backends mint, phones redeem"},
 	{"network_jump", "the token was redeemed from another network less than `detect.network_jump` (30 s) before"},
 	{"no_mint_seen", "a session with a token whose mint is not among those of the last token's life; only while they are all known"},
 	{"not_in_inventory", "the caller is no host that was seen to mint; only once the network has an inventory"},

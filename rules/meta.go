@@ -237,7 +237,13 @@ func (d *docParser) needs(m *Meta, n *yaml.Node) {
 		}
 		m.Fields = append(m.Fields, f)
 	}
-	d.onlyKeys(n, CodeExtensionValue, "origins", "fields")
+	for _, s := range d.strs(n, "settings") {
+		if !slices.Contains(Settings(), Setting(s)) {
+			d.report(n, CodeExtensionValue, "", "unknown setting %q", s)
+		}
+		m.Settings = append(m.Settings, Setting(s))
+	}
+	d.onlyKeys(n, CodeExtensionValue, "origins", "fields", "settings")
 }
 
 // onlyKeys reports keys of a mapping that are not in the list, and whether there

@@ -46,6 +46,7 @@ type Meta struct {
 	Summary    string           // summary: one sentence without values
 	Origins    []event.Origin   // needs.origins
 	Fields     []event.Field    // needs.fields
+	Settings   []Setting        // needs.settings
 }
 
 // Risk is evidence for an incident: about whom, and how much.

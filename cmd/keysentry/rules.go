@@ -360,6 +360,7 @@ type ruleRow struct {
 	Severity string   `json:"severity"`
 	Incident string   `json:"incident"`
 	Needs    []string `json:"needs,omitempty"`
+	Blind    string   `json:"blind,omitempty"` // why it sees nothing with the configuration
 	Inner    bool     `json:"inner,omitempty"`
 	File     string   `json:"file"`
 	Line     int      `json:"line"`
@@ -368,10 +369,19 @@ type ruleRow struct {
 func rulesListCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{Use: "list [PATH...]", Short: "List the rules that would run",
 		Long: `List the rules that would run. One with - as severity says nothing by itself: a
-correlation counts it. Exits 1 when a document is left out because of an error.`}
+correlation counts it. With --config the last column says why a rule is blind: it
+needs events of an origin that no topic has, or a setting that is not declared.
+What single networks lack is in "keysentry posture".
+
+Exits 1 when a document is left out because of an error.`}
 	configFile := c.Flags().StringP("config", "c", "", "list the rules of this configuration `FILE`")
+	blind := c.Flags().Bool("blind", false, "only rules that are blind with the configuration")
 	format := formatFlag(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		if *blind && *configFile == "" {
+			return usage(errors.New("--blind: needs --config, which says what can be seen"))
+		}
+		why := func(*rules.Meta) string { return "" }
 		cfg := config.RulesConfig{Builtin: len(args) == 0, Paths: args}
 		if *configFile != "" {
 			whole, err := loadConfig(*configFile)
@@ -379,6 +389,8 @@ correlation counts it. Exits 1 when a document is left out because of an error.`
 				return err
 			}
 			cfg = whole.Rules
+			sight := app.ConfiguredSight(whole)
+			why = func(m *rules.Meta) string { return m.Blind(sight) }
 		}
 		set, diags, err := app.LoadRules(cfg)
 		if err != nil {
@@ -392,27 +404,44 @@ correlation counts it. Exits 1 when a document is left out because of an error.`
 			}
 		}
 		var rows []ruleRow
+		add := func(m *rules.Meta, typ string, inner bool) {
+			row := rowOf(*m, typ, inner)
+			if !inner {
+				row.Blind = why(m)
+			}
+			if row.Blind != "" || !*blind {
+				rows = append(rows, row)
+			}
+		}
 		for _, r := range set.Rules {
-			rows = append(rows, rowOf(r.Meta, "detection", r.Inner))
+			add(&r.Meta, "detection", r.Inner)
 		}
 		for _, r := range set.Correlations {
-			rows = append(rows, rowOf(r.Meta, string(r.Type), r.Inner))
+			add(&r.Meta, string(r.Type), r.Inner)
 		}
-		err = list(std.out, *format, rows, func(w io.Writer) {
-			fmt.Fprintln(w, "SEVERITY\tINCIDENT\tTYPE\tTITLE\tID")
-			for _, r := range rows {
-				if r.Inner {
-					r.Severity, r.Incident = "-", "-"
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID)
-			}
-		})
+		err = list(std.out, *format, rows, func(w io.Writer) { writeRules(w, rows, *configFile != "") })
 		if err == nil && faulty {
 			return bad
 		}
 		return err
 	}
 	return c
+}
+
+// writeRules prints rules for people, with what they cannot see when it is known.
+func writeRules(w io.Writer, rows []ruleRow, sight bool) {
+	head, tail := "SEVERITY\tINCIDENT\tTYPE\tTITLE\tID", func(ruleRow) string { return "" }
+	if sight {
+		head += "\tBLIND"
+		tail = func(r ruleRow) string { return "\t" + r.Blind }
+	}
+	fmt.Fprintln(w, head)
+	for _, r := range rows {
+		if r.Inner {
+			r.Severity, r.Incident = "-", "-"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s%s\n", r.Severity, r.Incident, r.Type, r.Title, r.ID, tail(r))
+	}
 }
 
 func rowOf(m rules.Meta, typ string, inner bool) ruleRow {
@@ -423,6 +452,9 @@ func rowOf(m rules.Meta, typ string, inner bool) ruleRow {
 	}
 	for _, f := range m.Fields {
 		row.Needs = append(row.Needs, "field "+f.String())
+	}
+	for _, s := range m.Settings {
+		row.Needs = append(row.Needs, "setting detect."+string(s))
 	}
 	return row
 }

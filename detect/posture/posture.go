@@ -105,6 +105,16 @@ type Held struct {
 	Networks []NetworkCoverage `json:"networks,omitempty"`
 	// Lost names ranges of Kafka's offsets that were never stored, and why.
 	Lost []string `json:"lost,omitempty"`
+	// Blind are networks with the rules that see nothing of them.
+	Blind []BlindNetwork `json:"blind,omitempty"`
+	// BlindError says why that is not known.
+	BlindError string `json:"blind_error,omitempty"`
+}
+
+// BlindNetwork is a network with the rules that see nothing of it, each with why.
+type BlindNetwork struct {
+	Network string   `json:"network"`
+	Rules   []string `json:"rules"`
 }
 
 // CoverageSpan is how far back coverage is looked at.

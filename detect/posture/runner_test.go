@@ -214,13 +214,15 @@ func TestWriteScorecard(t *testing.T) {
 	t.Parallel()
 	card := Scorecard{At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Rows: []Row{{Check: "one", Title: "Age", Target: "< 2", Status: Fail, Detail: "1 fail",
 		Results: []Result{{Subject: finding.Subject{Network: "n\x1b[2J", Field: "key_id", Value: "k"}, Status: Fail, Value: "3", Summary: "Too many."}}}}}
-	card.Coverage = Held{Networks: []NetworkCoverage{{Network: "n\x1b", Expected: 4, Held: 3, Silent: []string{"a", "b", "c", "d", "e", "f"}}}, Lost: []string{"t/0 5-11 lost"}}
+	card.Coverage = Held{Networks: []NetworkCoverage{{Network: "n\x1b", Expected: 4, Held: 3, Silent: []string{"a", "b", "c", "d", "e", "f"}}}, Lost: []string{"t/0 5-11 lost"},
+		Blind: []BlindNetwork{{Network: "n\x1b", Rules: []string{"Session without a mint: no events of origin backend"}}}, BlindError: "no leader"}
 	var text, js strings.Builder
 	if err := errors.Join(card.WriteText(&text), card.WriteJSON(&js)); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"Posture at 2026-01-02 03:04 UTC", "fail    Age", "key_id k of network n\\x1b[2J", "3: Too many.",
-		"Coverage of the last 24 hours", `network n\x1b: only 75.0 % of the data is there (3 of 4 events), silent: a, b, c, d, e and 1 more`, "not stored: t/0 5-11 lost"} {
+		"Coverage of the last 24 hours", `network n\x1b: only 75.0 % of the data is there (3 of 4 events), silent: a, b, c, d, e and 1 more`, "not stored: t/0 5-11 lost",
+		"network n\\x1b: 1 rules are blind\n  Session without a mint: no events of origin backend\n", "blind rules: not known: no leader"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, text.String())
 		}

@@ -125,6 +125,7 @@ func (s Scorecard) writeCoverage(w io.Writer) error {
 	for _, l := range s.Coverage.Lost {
 		fmt.Fprintf(&b, "not stored: %s\n", plain(l))
 	}
+	s.Coverage.writeBlind(&b)
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "\n%s\n\n", plain(n.Title))
 		for _, v := range n.Values {
@@ -133,6 +134,19 @@ func (s Scorecard) writeCoverage(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeBlind prints what the rules cannot see: nothing found there is no all-clear.
+func (h Held) writeBlind(b *strings.Builder) {
+	if h.BlindError != "" {
+		fmt.Fprintf(b, "blind rules: not known: %s\n", plain(h.BlindError))
+	}
+	for _, n := range h.Blind {
+		fmt.Fprintf(b, "network %s: %d rules are blind\n", plain(n.Network), len(n.Rules))
+		for _, r := range n.Rules {
+			fmt.Fprintf(b, "  %s\n", plain(r))
+		}
+	}
 }
 
 // subject names what a result is about.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -333,7 +335,11 @@ func (r registry) Certificates(ctx context.Context) ([]posture.Certificate, erro
 }
 
 // held tells posture what the store holds of what was sent.
-type held struct{ client *store.Client }
+type held struct {
+	client *store.Client
+	engine func() *detect.Engine // nil result: this member does not lead
+	now    func() time.Time
+}
 
 // Coverage implements posture.Coverage.
 func (h held) Coverage(ctx context.Context, now time.Time) (posture.Held, error) {
@@ -342,5 +348,23 @@ func (h held) Coverage(ctx context.Context, now time.Time) (posture.Held, error)
 	for _, n := range networks {
 		out.Networks = append(out.Networks, posture.NetworkCoverage{Network: n.Network, Expected: n.Expected, Held: n.Held, Silent: n.Silent})
 	}
+	h.blind(&out)
 	return out, err
+}
+
+// blind adds what the rules cannot see.
+func (h held) blind(out *posture.Held) {
+	engine := h.engine()
+	if engine == nil {
+		out.BlindError = "only the leader knows what its rules see; ask there"
+		return
+	}
+	blind := engine.Blind(event.At(h.now()))
+	for _, n := range slices.Sorted(maps.Keys(blind)) {
+		row := posture.BlindNetwork{Network: n}
+		for _, b := range blind[n] {
+			row.Rules = append(row.Rules, b.Rule.Title+": "+b.Why)
+		}
+		out.Blind = append(out.Blind, row)
+	}
 }

@@ -10,7 +10,9 @@ import (
 	kafkajournal "github.com/keysentry/keysentry/alert/journal/kafka"
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/detect/correlate"
+	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/detect/posture/check"
+	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/secret"
 	"github.com/keysentry/keysentry/rules"
@@ -154,9 +156,34 @@ func (d *doctor) rules() {
 	if broken == 0 {
 		d.say(DoctorGood, "rules", "%d rules and %d correlations", len(set.Rules), len(set.Correlations))
 	}
+	d.blind(set)
 	windows := d.cfg.Detect.Windows
 	windows.Lateness = d.cfg.Detect.Lateness
 	d.reach = correlate.New(set, windows).Lookback()
+}
+
+// blind names the rules that see nothing of any network with these topics and
+// settings. Which networks lack more, the posture scorecard says.
+func (d *doctor) blind(set *rules.Set) {
+	list := set.Blind(ConfiguredSight(d.cfg))
+	for _, b := range list {
+		if b.Rule.Severity == finding.Page {
+			d.say(DoctorWarn, "blind rule", "%s: %s", b.Rule.Title, b.Why)
+		}
+	}
+	if len(list) > 0 {
+		d.say(DoctorWarn, "blind rules", "%d rules can see nothing with these topics and settings; all of them: keysentry rules list --config FILE --blind", len(list))
+	}
+}
+
+// ConfiguredSight is what can be seen at all with the topics and settings of a
+// configuration. Keysentry's own runs are always seen.
+func ConfiguredSight(cfg *config.Config) rules.Sight {
+	origins := []event.Origin{event.OriginKeysentry}
+	for _, t := range cfg.Ingest.Topics {
+		origins = append(origins, t.Origin)
+	}
+	return cfg.Detect.Sight(origins)
 }
 
 func (d *doctor) slack(ctx context.Context) {

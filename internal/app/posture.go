@@ -23,7 +23,7 @@ func (a *App) buildPosture() error {
 		return operator("posture", err)
 	}
 	a.posture, err = posture.New(a.cfg.Posture, posture.Deps{
-		Checks: checks, History: history{a}, Coverage: held{a.store}, Notes: a.notes(), Publish: digests{a},
+		Checks: checks, History: history{a}, Coverage: held{a.store, a.engine, a.opts.Now}, Notes: a.notes(), Publish: digests{a},
 		Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
 	})
 	return operator("posture", err)
@@ -35,7 +35,7 @@ func (a *App) checks() ([]posture.Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	shipped := check.All(check.Sources{Registry: registry{a.store}, Facts: a.store, Coverage: held{a.store},
+	shipped := check.All(check.Sources{Registry: registry{a.store}, Facts: a.store, Coverage: held{a.store, a.engine, a.opts.Now},
 		Networks: slices.Sorted(maps.Keys(a.cfg.Networks)), Files: certFiles(a.cfg), Probes: a.cfg.Posture.Probes})
 	return append(shipped, own...), nil
 }

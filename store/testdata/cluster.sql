@@ -905,6 +905,7 @@ SELECT
 FROM events FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'Events, each once, addresses as text (empty when absent); refused tells whether something was denied';
+
 CREATE TABLE IF NOT EXISTS posture_results_local ON CLUSTER 'main'
 (
     check_name    LowCardinality(String) COMMENT 'Check, as in the configuration: key_age',
