@@ -265,10 +265,21 @@ func (v *inventory) declared(e *event.Event) bool {
 	if len(v.cfg.DeclaredServices) > 0 && !slices.Contains(v.cfg.DeclaredServices, e.Service) {
 		return false
 	}
+	return v.inEgress(e)
+}
+
+// inEgress reports whether the event comes from declared egress, as far as that is
+// declared and the address known.
+func (v *inventory) inEgress(e *event.Event) bool {
 	if len(v.egress) == 0 || !e.SourceIP.IsValid() {
 		return true
 	}
 	return slices.ContainsFunc(v.egress, func(p netip.Prefix) bool { return p.Contains(e.SourceIP.Unmap()) })
+}
+
+// scheduled reports whether a backend of a service with a schedule speaks.
+func (v *inventory) scheduled(e *event.Event) bool {
+	return e.Origin == event.OriginBackend && slices.Contains(v.cfg.ScheduledServices, e.Service)
 }
 
 // noteForeign counts the use of a key by someone who is no host that we know.
@@ -312,6 +323,20 @@ func (v *inventory) find(e *event.Event) *host {
 		return nil
 	}
 	return v.sources[sourceName{e.Network, e.SourceIP}]
+}
+
+// ours is the host that made the call, or nil. It knows more of them than find: a
+// host of ours that calls from where another one mints (their gateway has a new
+// address), and a young host that has not minted yet, by the address of the fleet.
+func (v *inventory) ours(e *event.Event) *host {
+	if h := v.find(e); h != nil || e.Host == "" || !e.SourceIP.IsValid() || !v.declared(e) {
+		return h
+	}
+	fleet := v.sources[sourceName{e.Network, e.SourceIP}]
+	if h := v.hosts[hostName{e.Network, e.Host}]; fleet != nil && h != nil && h.firstMint != 0 {
+		return h
+	}
+	return fleet
 }
 
 func (h *host) cameFrom(a netip.Addr) bool {

@@ -17,7 +17,8 @@ type Key struct {
 	Activated      event.Instant
 	Retired        event.Instant
 	Revoked        event.Instant
-	Source         string // who told it last: lifecycle, run, store, person:ID
+	Used           event.Instant `json:",omitempty"` // when it worked last; zero: not seen
+	Source         string        // who told it last: lifecycle, run, store, person:ID
 	// Probed: the platform was asked and agreed, when the key was adopted.
 	Probed bool `json:",omitempty"`
 }
@@ -210,85 +211,4 @@ func (r *keyRegistry) list(network string) []Key {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Created, b.Created), cmp.Compare(a.KeyID, b.KeyID))
 	})
 	return out
-}
-
-// certificate is one client certificate of the registry.
-type certificate struct {
-	cn                  string
-	notBefore, notAfter event.Instant
-	disabled            bool
-}
-
-// settings are what is known of one network besides keys.
-type settings struct {
-	secureOff   bool
-	secureSince event.Instant
-	regions     map[string]bool // in which calls succeeded
-}
-
-// maxRegions bounds the regions of one network.
-const maxRegions = 64
-
-// facts are the certificates and settings.
-type facts struct {
-	certs    map[keyName]*certificate
-	networks map[string]*settings
-}
-
-func newFacts() facts {
-	return facts{certs: map[keyName]*certificate{}, networks: map[string]*settings{}}
-}
-
-func (f *facts) network(name string) *settings {
-	s := f.networks[name]
-	if s == nil {
-		s = &settings{regions: map[string]bool{}}
-		if len(f.networks) < maxKeys {
-			f.networks[strings.Clone(name)] = s
-		}
-	}
-	return s
-}
-
-// lifecycle takes a lifecycle event in.
-func (f *facts) lifecycle(e *event.Event) {
-	switch e.Type {
-	case event.TypeSecureModeDisabled, event.TypeSecureModeEnabled:
-		if s := f.network(e.Network); e.TS >= s.secureSince {
-			s.secureOff, s.secureSince = e.Type == event.TypeSecureModeDisabled, e.TS
-		}
-	case event.TypeCertificateIssued, event.TypeCertificateActivated, event.TypeCertificateDisabled:
-		f.certificate(e)
-	}
-}
-
-func (f *facts) certificate(e *event.Event) {
-	if e.CertID == "" {
-		return
-	}
-	c := f.certs[keyName{e.Network, e.CertID}]
-	if c == nil {
-		if len(f.certs) >= maxKeys {
-			return
-		}
-		c = &certificate{}
-		f.certs[keyName{strings.Clone(e.Network), strings.Clone(e.CertID)}] = c
-	}
-	if e.CertCN != "" {
-		c.cn = strings.Clone(e.CertCN)
-	}
-	c.notBefore = cmp.Or(e.CertNotBefore, c.notBefore)
-	c.notAfter = cmp.Or(e.CertNotAfter, c.notAfter)
-	c.disabled = c.disabled || e.Type == event.TypeCertificateDisabled
-}
-
-// succeeded remembers that calls to a region succeed.
-func (f *facts) succeeded(e *event.Event) {
-	if e.Region == "" {
-		return
-	}
-	s := f.network(e.Network)
-	if !s.regions[e.Region] && len(s.regions) < maxRegions {
-		s.regions[strings.Clone(e.Region)] = true
-	}
 }

@@ -37,26 +37,43 @@ type clocks struct {
 // clocksEvery is how old the index may be.
 const clocksEvery = 10 * time.Second
 
-// Offset implements detect.Clocks. Of several partitions that know the host, an
-// anchored estimate counts before others.
-func (c *clocks) Offset(_, host string) (off, margin time.Duration, ok bool) {
+var _ detect.Estimates = (*clocks)(nil)
+
+// Offset implements detect.Clocks.
+func (c *clocks) Offset(network, host string) (off, margin time.Duration, ok bool) {
+	e, known := c.Estimate(network, host)
+	return e.Offset, e.Error, known && e.Confident
+}
+
+// Estimate implements detect.Estimates. Of several partitions that know the host,
+// an anchored estimate counts before others, and of those the one that rests on
+// most records.
+func (c *clocks) Estimate(_, host string) (offset.Estimate, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.source == nil {
-		return 0, 0, false
+		return offset.Estimate{}, false
 	}
 	if now := time.Now(); now.Sub(c.taken) > clocksEvery {
 		c.taken, c.hosts = now, map[string]offset.Estimate{}
 		for _, snap := range c.source() {
 			for _, h := range snap.Hosts {
-				if old, known := c.hosts[h.Name]; !known || (h.Current.Anchored && !old.Anchored) {
+				if old, known := c.hosts[h.Name]; !known || better(h.Current, old) {
 					c.hosts[h.Name] = h.Current
 				}
 			}
 		}
 	}
 	e, known := c.hosts[host]
-	return e.Offset, e.Error, known && e.Confident
+	return e, known && e.AsOf != 0
+}
+
+// better says which of two estimates of one clock counts.
+func better(a, b offset.Estimate) bool {
+	if a.Anchored != b.Anchored {
+		return a.Anchored
+	}
+	return a.Records > b.Records
 }
 
 // quarantining writes rejected records to the quarantine topic before the store

@@ -13,6 +13,7 @@ import (
 	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
+	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/store"
 )
 
@@ -57,6 +58,15 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 		e.LoadSnapshot(snap)
 	}
 	return nil
+}
+
+// declared is what the configuration says about networks.
+func declared(cfg *config.Config) map[string]detect.Declared {
+	out := make(map[string]detect.Declared, len(cfg.Networks))
+	for name, n := range cfg.Networks {
+		out[name] = n.Declared
+	}
+	return out
 }
 
 // stored reads what windows are filled from.

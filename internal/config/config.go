@@ -47,7 +47,7 @@ type Config struct {
 	Alert    alert.Config           `yaml:"alert"`
 	Slack    slack.Config           `yaml:"slack"`
 	Playbook PlaybookConfig         `yaml:"playbooks"`
-	Networks map[string]NetworkSpec `yaml:"networks,omitempty"` // by the network's name: what playbooks may act on
+	Networks map[string]NetworkSpec `yaml:"networks,omitempty"` // by the network's name: what is known of it, and what playbooks may act on
 	Posture  posture.Config         `yaml:"posture"`
 }
 
@@ -111,16 +111,18 @@ type EscrowConfig struct {
 	Recipient string `yaml:"recipient"` // age recipient, age1...
 }
 
-// NetworkSpec is what playbooks may act on in one network.
+// NetworkSpec is what is declared of one network, and what playbooks may act on in
+// it.
 type NetworkSpec struct {
+	detect.Declared `yaml:",inline"`
 	// FingerprintKey is the key with which the network's producers make
 	// fingerprints.
 	FingerprintKey secret.Ref     `yaml:"fingerprint_key"`
 	Provider       ProviderConfig `yaml:"provider"`
 	Secret         SecretConfig   `yaml:"secret"`
 	ProbeUser      string         `yaml:"probe_user"` // a user that exists for probes only
-	// Certificates are the network's client certificates as they are deployed.
-	Certificates []CertificateFile `yaml:"certificates,omitempty"`
+	// CertificateFiles are the network's client certificates as they are deployed.
+	CertificateFiles []CertificateFile `yaml:"certificate_files,omitempty"`
 }
 
 // CertificateFile is a client certificate that is deployed.
@@ -235,13 +237,17 @@ func (c *Config) validateCredentials() []error {
 }
 
 func (n NetworkSpec) validate() []error {
-	var errs []error
+	errs := n.Declared.Validate()
+	declares := len(n.Regions) > 0 || len(n.Certificates) > 0
+	if n.Provider.Type == "" && declares && n.FingerprintKey.IsZero() {
+		return errs // nothing acts on it
+	}
 	if err := n.FingerprintKey.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("fingerprint_key: %w", err))
 	}
-	for i, c := range n.Certificates {
+	for i, c := range n.CertificateFiles {
 		if c.File == "" {
-			errs = append(errs, fmt.Errorf("certificates[%d].file: give the path of the certificate", i))
+			errs = append(errs, fmt.Errorf("certificate_files[%d].file: give the path of the certificate", i))
 		}
 	}
 	if n.Provider.Type == "" {
