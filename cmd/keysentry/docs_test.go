@@ -90,9 +90,10 @@ func parseOnly(args []string) error {
 	return root.Execute()
 }
 
-// replaceRuns lets every command do nothing; groups keep refusing.
+// replaceRuns lets every command do nothing; groups that are no commands themselves keep
+// refusing.
 func replaceRuns(c *cobra.Command) {
-	if !c.HasSubCommands() {
+	if !c.HasSubCommands() || len(c.ValidArgs) > 0 {
 		c.RunE, c.Run = func(*cobra.Command, []string) error { return nil }, nil
 	}
 	for _, sub := range c.Commands() {

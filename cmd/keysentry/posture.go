@@ -24,7 +24,9 @@ named are shown and count; all of them are run.`,
 	}
 	d := addDaemonFlags(c)
 	names := c.Flags().StringSlice("name", nil, "show only the check `NAME`; may be given several times")
-	c.RunE = func(c *cobra.Command, args []string) error { return scorecard(c.Context(), std, d, len(args) == 1, *names) }
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return scorecard(c.Context(), std, d, len(args) == 1, *names)
+	}
 	c.AddCommand(postureLintCommand(std))
 	return c
 }

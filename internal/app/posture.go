@@ -44,7 +44,7 @@ func (a *App) checks() ([]posture.Check, error) {
 func certFiles(cfg *config.Config) []check.CertFile {
 	var out []check.CertFile
 	for _, name := range slices.Sorted(maps.Keys(cfg.Networks)) {
-		for _, c := range cfg.Networks[name].Certificates {
+		for _, c := range cfg.Networks[name].CertificateFiles {
 			out = append(out, check.CertFile{Network: name, Path: c.File})
 		}
 	}

@@ -121,8 +121,8 @@ type NetworkSpec struct {
 	Provider       ProviderConfig `yaml:"provider"`
 	Secret         SecretConfig   `yaml:"secret"`
 	ProbeUser      string         `yaml:"probe_user"` // a user that exists for probes only
-	// Certificates are the network's client certificates as they are deployed.
-	Certificates []CertificateFile `yaml:"certificates,omitempty"`
+	// CertificateFiles are the network's client certificates as they are deployed.
+	CertificateFiles []CertificateFile `yaml:"certificate_files,omitempty"`
 }
 
 // CertificateFile is a client certificate that is deployed.
@@ -245,9 +245,9 @@ func (n NetworkSpec) validate() []error {
 	if err := n.FingerprintKey.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("fingerprint_key: %w", err))
 	}
-	for i, c := range n.Certificates {
+	for i, c := range n.CertificateFiles {
 		if c.File == "" {
-			errs = append(errs, fmt.Errorf("certificates[%d].file: give the path of the certificate", i))
+			errs = append(errs, fmt.Errorf("certificate_files[%d].file: give the path of the certificate", i))
 		}
 	}
 	if n.Provider.Type == "" {

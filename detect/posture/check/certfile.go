@@ -76,7 +76,7 @@ func (c CertificateLead) withFiles(told []posture.Certificate, now time.Time) []
 		if err != nil {
 			out = append(out, posture.Result{Subject: finding.Subject{Network: f.Network, Field: "file", Value: f.Path}, Status: posture.Unknown,
 				Severity: finding.Ticket, Stage: "unreadable", Value: "not read", Summary: "The file of a client certificate cannot be read.",
-				Resolution: "Give the daemon a readable PEM file that holds the certificate and no private key (networks.NAME.certificates).",
+				Resolution: "Give the daemon a readable PEM file that holds the certificate and no private key (networks.NAME.certificate_files).",
 				Facts:      []finding.Pair{{Field: "error", Value: err.Error()}}})
 			continue
 		}
