@@ -40,7 +40,7 @@ var homes = map[string][]string{
 	"github.com/spf13/pflag":              {"cmd/keysentry"},
 	"github.com/go-analyze/charts":        {"alert/slack"},
 	"github.com/cespare/xxhash":           {"store"},
-	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest"},
+	"go.yaml.in/yaml":                     {"rules", "internal/simulate", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest"},
 	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
 	"github.com/klauspost/compress":       {"internal/kafkawire"},
 	"google.golang.org/protobuf":          {"ingest/mapping"},
