@@ -119,7 +119,29 @@ func (m *Manager) facts(inc *incident.Incident) []Fact {
 		rules = append(rules, fmt.Sprintf("%s (%d)", r.Title, r.Count))
 	}
 	add("Rules", "", rules...)
-	return append(out, history(inc)...)
+	return append(append(out, suspicions(inc)...), history(inc)...)
+}
+
+// suspicions say why a key counts as stolen, and what a proposal waits for. They are
+// as of the newest finding, so that a message is not edited because time passes.
+func suspicions(inc *incident.Incident) []Fact {
+	a := inc.Suspicion
+	if a == nil {
+		return nil
+	}
+	var why []string
+	for i := range a.Contributions[:min(len(a.Contributions), shownValues)] {
+		why = append(why, a.Contributions[i].Words())
+	}
+	note := "as of " + stamp(a.At)
+	if n := len(a.Contributions) - shownValues; n > 0 {
+		note = more(n, false) + ", " + note
+	}
+	return []Fact{
+		{Label: "Suspicion", Values: []string{a.Words()}},
+		{Label: "Why this score", Values: why, Note: note},
+		{Label: "Evidence", Values: []string{a.Gate.Words()}},
+	}
 }
 
 // history are the facts about what was done with the incident.

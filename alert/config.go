@@ -100,7 +100,8 @@ const Everyone = "*"
 // actions are the actions whose authority can be configured.
 func actions() []string {
 	return []string{journal.ActionAck, journal.ActionClose, journal.ActionSilence, journal.ActionApprove, journal.ActionDeny,
-		journal.ActionStop, journal.ActionResume, journal.ActionChoose, journal.ActionStart}
+		journal.ActionStop, journal.ActionResume, journal.ActionChoose, journal.ActionStart,
+		journal.ActionReportLeak, journal.ActionAdoptKey, journal.ActionDenyKey}
 }
 
 // DefaultConfig knows no people: alerts go out, nobody can decide.
@@ -118,6 +119,7 @@ func DefaultConfig() Config {
 			journal.ActionAck: responder, journal.ActionClose: responder, journal.ActionSilence: responder,
 			journal.ActionDeny: approver, journal.ActionApprove: approver, journal.ActionStop: approver,
 			journal.ActionResume: approver, journal.ActionChoose: approver, journal.ActionStart: approver,
+			journal.ActionReportLeak: responder, journal.ActionAdoptKey: approver, journal.ActionDenyKey: approver,
 		},
 	}
 }

@@ -81,7 +81,11 @@ func (m *Manager) judge(d *journal.Decision, now event.Instant) []journal.Entry 
 	default:
 		d.Refused = m.refusal(d, now)
 	}
-	entries := []journal.Entry{{Kind: journal.KindDecision, Time: now, Body: *d}}
+	var entries []journal.Entry
+	if d.Refused == "" {
+		entries = m.aboutKey(d, now)
+	}
+	entries = append(entries, journal.Entry{Kind: journal.KindDecision, Time: now, Body: *d})
 	if d.Refused == "" && d.Action == journal.ActionDeny {
 		if inc, ok := m.set.Incident(d.IncidentID); ok && inc.Denials+1 == 2 {
 			entries = append(entries, journal.Entry{Kind: journal.KindIncident, Time: now, Body: journal.IncidentChange{
@@ -89,6 +93,13 @@ func (m *Manager) judge(d *journal.Decision, now event.Instant) []journal.Entry 
 		}
 	}
 	return entries
+}
+
+// May reports whether a person may do something, before it is decided: what comes
+// before a decision must not be done for somebody who then may not take it.
+func (m *Manager) May(person, action string) bool {
+	p, known := m.person(person)
+	return known && m.may(p, action)
 }
 
 // person finds who decides, by id or by Slack user id.
@@ -122,6 +133,8 @@ func (m *Manager) refusal(d *journal.Decision, now event.Instant) string {
 			return "there is no such incident"
 		}
 		return ""
+	case journal.ActionReportLeak, journal.ActionAdoptKey, journal.ActionDenyKey:
+		return m.refuseKey(d)
 	case journal.ActionStop, journal.ActionResume:
 		if d.RunID == "" {
 			return "" // the kill switch: all runs
@@ -287,7 +300,7 @@ func (m *Manager) status(run *incident.Run) string {
 // clip bounds what a decision may carry into the journal.
 func clip(d journal.Decision) journal.Decision {
 	d.Reason = truncate(strings.TrimSpace(d.Reason), maxReason)
-	for _, s := range []*string{&d.Action, &d.IncidentID, &d.RunID, &d.PlanHash, &d.Step, &d.Person, &d.Via, &d.Verdict, &d.Choice} {
+	for _, s := range []*string{&d.Action, &d.IncidentID, &d.RunID, &d.PlanHash, &d.Step, &d.Person, &d.Via, &d.Verdict, &d.Choice, &d.Network, &d.KeyID, &d.Probe} {
 		*s = truncate(*s, maxField)
 	}
 	return d

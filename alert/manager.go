@@ -11,6 +11,7 @@ import (
 
 	"github.com/keysentry/keysentry/alert/incident"
 	"github.com/keysentry/keysentry/alert/journal"
+	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
 )
@@ -27,9 +28,12 @@ type Deps struct {
 	// Database is where the events are, for the queries that messages show; empty
 	// means keysentry.
 	Database string
-	Now      func() time.Time
-	Logger   *slog.Logger
-	Metrics  *metrics.Registry
+	// Keys knows networks and their live keys; nil: any network may be named, and no
+	// live key is known.
+	Keys    KeyBook
+	Now     func() time.Time
+	Logger  *slog.Logger
+	Metrics *metrics.Registry
 }
 
 // Manager is the one who journals findings, tells people and takes decisions.
@@ -251,7 +255,7 @@ func (m *Manager) Incidents() []incident.Incident {
 	return out
 }
 
-// Incident finds one by id.
+// Incident finds one by id, with its suspicion as of now.
 func (m *Manager) Incident(id string) (incident.Incident, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -259,7 +263,30 @@ func (m *Manager) Incident(id string) (incident.Incident, bool) {
 	if !ok {
 		return incident.Incident{}, false
 	}
-	return inc.Clone(), true
+	c := inc.Clone()
+	if now := m.set.Assess(id, m.now()); now != nil {
+		c.Suspicion = now
+	}
+	return c, true
+}
+
+// Suspects lists, by network, the source addresses that the evidence of active
+// incidents about a compromised key names, at most incident.MaxAffected of each.
+func (m *Manager) Suspects() map[string][]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string][]string{}
+	for _, inc := range m.set.Incidents() {
+		if inc.Kind != finding.KeyCompromise || !inc.State.Active() {
+			continue
+		}
+		for _, a := range inc.Affected {
+			if a.Field == event.FieldSourceIP.String() {
+				out[inc.Subject.Network] = append(out[inc.Subject.Network], a.Values...)
+			}
+		}
+	}
+	return out
 }
 
 // Runs lists the runs, newest first.

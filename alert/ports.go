@@ -23,6 +23,14 @@ type Positions interface {
 	Save(ctx context.Context, detected map[event.Partition]int64) error
 }
 
+// KeyBook answers what a person's report has to be held against. It does not block.
+type KeyBook interface {
+	// Knows reports whether the configuration or the events know a network.
+	Knows(network string) bool
+	// Live is the id of the network's live key; empty when none is known.
+	Live(network string) string
+}
+
 // Notifier brings messages to people. Its errors are *NotifyError, or are taken
 // for an unknown outcome.
 type Notifier interface {

@@ -4,14 +4,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/event"
 )
 
-// Clocks tells what is known of a host's clock.
+// Clocks tells what is known of a host's clock. One that can say more has also a
+// method Estimate, see Estimates.
 type Clocks interface {
 	// Offset is how far the host's clock is ahead (negative: behind), and the
 	// margin of that figure; ok is false unless the estimate is confident.
 	Offset(network, host string) (offset, margin time.Duration, ok bool)
+}
+
+// Estimates is a Clocks that also tells estimates that are not confident: they
+// still bound how slow a clock can be.
+type Estimates interface {
+	Clocks
+	// Estimate is what is known of the host's clock; ok is false when nothing is.
+	Estimate(network, host string) (est offset.Estimate, ok bool)
 }
 
 // noClocks knows no clock.
@@ -19,10 +29,28 @@ type noClocks struct{}
 
 func (noClocks) Offset(string, string) (offset, margin time.Duration, ok bool) { return 0, 0, false }
 
-// verdict is a cause with its confidence in [0, 1].
+// verdict is a cause with its confidence in [0, 1] and what it rests on.
 type verdict struct {
 	cause      event.Cause
 	confidence float32
+	grounds    event.Grounds
+}
+
+// say is a verdict with its grounds.
+func say(cause event.Cause, confidence float32, grounds ...event.Ground) verdict {
+	return verdict{cause, confidence, event.Grounds(0).With(grounds...)}
+}
+
+// and is v with further grounds.
+func (v verdict) and(grounds ...event.Ground) verdict {
+	v.grounds = v.grounds.With(grounds...)
+	return v
+}
+
+// with is v with a set of further grounds.
+func (v verdict) with(grounds event.Grounds) verdict {
+	v.grounds |= grounds
+	return v
 }
 
 // Confidences. A fact of a registry is nearly certain; the platform's own code
@@ -39,12 +67,13 @@ const (
 
 // diagnoser decides causes. It only reads.
 type diagnoser struct {
-	keys   *keyRegistry
-	facts  *facts
-	hosts  *inventory
-	ended  *recentSet // sessions and users whose sessions were revoked
-	clocks Clocks
-	leeway time.Duration
+	keys     *keyRegistry
+	facts    *facts
+	hosts    *inventory
+	sessions *sessions
+	mints    *mints
+	clocks   Clocks
+	cfg      *Config
 }
 
 // diagnose says why e was refused, from the first of these that knows: the
@@ -53,34 +82,47 @@ type diagnoser struct {
 func (d *diagnoser) diagnose(e *event.Event) verdict {
 	switch {
 	case e.Status == 429:
-		return verdict{event.CauseRateLimited, byCode}
+		return say(event.CauseRateLimited, byCode, event.GroundStatus)
 	case e.Status >= 500:
-		return verdict{event.CausePlatformError, byCode}
+		return say(event.CausePlatformError, byCode, event.GroundStatus)
 	case e.Type == event.TypeMTLSHandshakeFailed || e.TLSAlert != "":
 		return d.certificate(e)
-	}
-	if e.Code == notYetValid {
-		return d.early(e)
 	}
 	v := hint(e)
 	switch v.cause {
 	case event.CauseNone:
 	case event.CauseUnknownKey: // "the key is invalid" says not in which way
-		return d.key(e)
+		return d.key(e).with(v.grounds)
 	case event.CauseExpiredAuthToken:
 		return d.expired(e, v)
+	case early:
+		return d.early(e, v)
+	case event.CauseInvalidToken:
+		return d.invalid(e, v)
 	case event.CauseCertUnknownCA:
 		return d.certificate(e)
 	default:
 		return v
 	}
 	switch {
+	case badRequest(e.Status) && !d.elsewhere(e):
+		return say(event.CauseBadRequest, byStatus, event.GroundStatus)
 	case atMint(e):
 		return d.mint(e)
 	case atSessions(e):
 		return d.session(e)
 	}
 	return d.request(e)
+}
+
+// badRequest reports whether the status says that the platform could not read the
+// request, whoever sent it.
+func badRequest(status uint16) bool {
+	switch status {
+	case 400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 422:
+		return true
+	}
+	return false
 }
 
 // atMint reports whether e is about the minting of a token.
@@ -100,25 +142,46 @@ func (d *diagnoser) mint(e *event.Event) verdict {
 	case 401:
 		return d.key(e)
 	case 403:
-		if s := d.facts.networks[e.Network]; s != nil && s.secureOff {
-			return verdict{event.CauseSecureModeOff, byRegistry}
-		}
+		return d.forbidden(e)
+	case 404:
 		if v, ok := d.region(e); ok {
 			return v
 		}
-		if d.clearlyBad(e) {
-			return d.key(e)
-		}
-		return verdict{event.CauseSecureModeOff, byStatus}
-	case 400, 404, 405, 413, 415, 422:
-		return verdict{event.CauseBadRequest, byStatus}
 	case 0:
 		if d.clearlyBad(e) {
 			return d.key(e)
 		}
 	}
-	return verdict{event.CauseUnknown, byGuess}
+	return say(event.CauseUnknown, byGuess)
 }
+
+// forbidden reads a 403 at the mint: Secure Mode is off, unless something about
+// this caller explains it, or others mint at the same time.
+func (d *diagnoser) forbidden(e *event.Event) verdict {
+	s := d.facts.networks[e.Network]
+	if s != nil && s.secureOff {
+		return say(event.CauseSecureModeOff, byRegistry, event.GroundSecureModeOff, event.GroundStatus)
+	}
+	if d.clearlyBad(e) {
+		return d.key(e)
+	}
+	if v, ok := d.region(e); ok {
+		return v
+	}
+	if v, ok := d.badCertificate(e); ok {
+		return v
+	}
+	switch {
+	case s != nil && s.single != 0 && e.TS.Sub(s.single) < singleWithin:
+		return say(event.CauseSecureModeOff, byGuess, event.GroundStatus)
+	case s != nil && s.forbidden != 0:
+		return say(event.CauseSecureModeOff, byText, event.GroundStatus, event.GroundMintsRefused)
+	}
+	return say(event.CauseSecureModeOff, byStatus, event.GroundStatus)
+}
+
+// singleWithin is how long a success shows that 403 is not about the network.
+const singleWithin = 10 * time.Minute
 
 // clearlyBad reports whether the registry says that the key cannot work.
 func (d *diagnoser) clearlyBad(e *event.Event) bool {
@@ -128,163 +191,80 @@ func (d *diagnoser) clearlyBad(e *event.Event) bool {
 
 // key says what is wrong with the server key that was presented.
 func (d *diagnoser) key(e *event.Event) verdict {
-	k := d.keys.get(e.Network, e.KeyID)
-	switch {
-	case e.KeyID == "":
-		return verdict{event.CauseUnknownKey, byGuess}
-	case k != nil && (k.State == KeyRetired || k.State == KeyRevoked):
-		return d.retired(e, byRegistry)
-	case k != nil:
-		if v, ok := d.region(e); ok {
+	if e.KeyID == "" {
+		if v, ok := d.badCertificate(e); ok {
 			return v
 		}
-		return verdict{event.CauseUnknown, byGuess} // the registry says that it works
-	case d.hosts.usedBefore(e.Network, e.KeyID):
-		return d.retired(e, byText) // it worked, and nobody told that it was retired
-	case d.keys.learning(e.Network):
-		return verdict{event.CauseUnknownKey, byGuess}
+		return say(event.CauseUnknownKey, byGuess, event.GroundKeyAbsent)
 	}
-	return verdict{event.CauseUnknownKey, byRegistry}
+	k := d.keys.get(e.Network, e.KeyID)
+	switch {
+	case k != nil && k.State == KeyRevoked:
+		return d.retired(e, byRegistry).and(event.GroundKeyRevoked)
+	case k != nil && k.State == KeyRetired:
+		return d.retired(e, byRegistry).and(event.GroundKeyRetired)
+	case k != nil:
+		return d.working(e)
+	case d.facts.superseded(e.Network, e.KeyID, e.TS):
+		return d.retired(e, byText).and(event.GroundKeySuperseded)
+	case d.hosts.usedBefore(e.Network, e.KeyID):
+		return d.retired(e, byText).and(event.GroundKeyUsedBefore) // it worked, and nobody told that it was retired
+	case d.keys.learning(e.Network):
+		return say(event.CauseUnknownKey, byGuess, event.GroundLearning)
+	}
+	return say(event.CauseUnknownKey, byRegistry, event.GroundKeyUnknown)
+}
+
+// working looks for what else can be wrong when the registry says that the key
+// works.
+func (d *diagnoser) working(e *event.Event) verdict {
+	if v, ok := d.region(e); ok {
+		return v.and(event.GroundKeyActive)
+	}
+	if v, ok := d.badCertificate(e); ok {
+		return v.and(event.GroundKeyActive)
+	}
+	if d.facts.superseded(e.Network, e.KeyID, e.TS) {
+		return d.retired(e, byStatus).and(event.GroundKeySuperseded)
+	}
+	return say(event.CauseUnknown, byGuess, event.GroundKeyActive)
 }
 
 // retired tells a host that was not redeployed from anyone else.
 func (d *diagnoser) retired(e *event.Event, confidence float32) verdict {
-	h := d.hosts.find(e)
+	h := d.hosts.ours(e)
 	switch {
 	case h == nil:
-		return verdict{event.CauseRetiredKeyForeign, confidence}
+		v := say(event.CauseRetiredKeyForeign, confidence, event.GroundHostUnknown)
+		if e.SourceIP.IsValid() {
+			v = v.and(event.GroundSourceForeign)
+		}
+		return v
 	case d.hosts.live(h, e.TS):
-		return verdict{event.CauseRetiredKeyStraggler, confidence}
+		v := say(event.CauseRetiredKeyStraggler, confidence, event.GroundHostLive)
+		if h.name != e.Host || !h.cameFrom(e.SourceIP) {
+			v = v.and(event.GroundSourceFleet)
+		}
+		return v
 	case !d.hosts.entered[e.Network] || h.stopped == 0:
 		// The inventory is young, or the host is: it did mint, from here.
-		return verdict{event.CauseRetiredKeyStraggler, min(confidence, byStatus)}
+		return say(event.CauseRetiredKeyStraggler, min(confidence, byStatus), event.GroundHostKnown)
 	}
-	return verdict{event.CauseRetiredKeyForeign, min(confidence, byText)}
+	return say(event.CauseRetiredKeyForeign, min(confidence, byText), event.GroundHostStopped)
 }
 
 // region says whether the call went to a region in which the network never
 // succeeds, while it does in others.
 func (d *diagnoser) region(e *event.Event) (verdict, bool) {
-	s := d.facts.networks[e.Network]
-	if e.Region == "" || s == nil || len(s.regions) == 0 || s.regions[e.Region] {
+	if !d.elsewhere(e) {
 		return verdict{}, false
 	}
-	return verdict{event.CauseWrongRegion, byText}, true
+	return say(event.CauseWrongRegion, byText, event.GroundRegionUnused), true
 }
 
-// session reads the status of POST /sessions, where 401 means that the user is
-// banned.
-func (d *diagnoser) session(e *event.Event) verdict {
-	if e.ExpiresAt != 0 && e.TS > e.ExpiresAt {
-		return d.expired(e, verdict{event.CauseExpiredAuthToken, byDates})
-	}
-	if e.IssuedAt != 0 && e.IssuedAt.Sub(e.TS) > d.leeway {
-		return d.early(e)
-	}
-	switch e.Status {
-	case 401:
-		if e.Endpoint != "" {
-			return verdict{event.CauseUserBanned, byText}
-		}
-	case 403:
-		switch {
-		case e.TokenID == "" && e.Mode != event.ModeUnsecure && e.Has(event.FieldAuthMode):
-			return verdict{event.CauseMissingAuthToken, byStatus}
-		case e.TokenID != "":
-			return verdict{event.CauseInvalidToken, byStatus}
-		}
-	case 400, 422:
-		return verdict{event.CauseBadRequest, byStatus}
-	}
-	return verdict{event.CauseUnknown, byGuess}
-}
-
-// expired tells a token that was used too late from one that a slow clock made
-// expire early.
-func (d *diagnoser) expired(e *event.Event, v verdict) verdict {
-	if off, margin, ok := d.clocks.Offset(e.Network, e.Host); ok && e.Host != "" && -off-margin > d.leeway {
-		return verdict{event.CauseClockSkew, byRegistry}
-	}
-	return v
-}
-
-// early is a token from the future: a fast clock made it, or it is forged. The
-// host's own records prove a fast clock before it can be estimated.
-func (d *diagnoser) early(e *event.Event) verdict {
-	if d.hosts.ahead(e.Network, e.Host) > d.leeway {
-		return verdict{event.CauseClockSkew, byDates}
-	}
-	if off, margin, ok := d.clocks.Offset(e.Network, e.Host); ok && e.Host != "" && off-margin > d.leeway {
-		return verdict{event.CauseClockSkew, byRegistry}
-	}
-	return verdict{event.CauseInvalidToken, byStatus}
-}
-
-// request reads the refusal of an ordinary call, which presents an access token.
-func (d *diagnoser) request(e *event.Event) verdict {
-	switch {
-	case d.ended.has(e.Network, e.SessionID) || d.ended.has(e.Network, e.UserID):
-		return verdict{event.CauseSessionRevoked, byRegistry}
-	case e.Status == 400 || e.Status == 404 || e.Status == 422:
-		return verdict{event.CauseBadRequest, byStatus}
-	case e.ExpiresAt != 0 && e.TS > e.ExpiresAt:
-		return verdict{event.CauseSessionExpired, byDates}
-	case e.Status == 401 && e.KeyID != "" && e.SessionID == "" && e.TokenID == "":
-		return d.key(e)
-	case e.Status == 401 && (e.SessionID != "" || e.TokenID != ""):
-		return verdict{event.CauseInvalidToken, byStatus}
-	}
-	return verdict{event.CauseUnknown, byGuess}
-}
-
-// alerts are the TLS alerts of RFC 8446 §6.2 that name a cause by themselves.
-var alerts = map[string]verdict{
-	"certificate_required":            {event.CauseCertMissing, byCode},
-	"no_certificate":                  {event.CauseCertMissing, byCode},
-	"certificate_expired":             {event.CauseCertExpired, byCode},
-	"certificate_revoked":             {event.CauseCertDisabled, byCode},
-	"unknown_ca":                      {event.CauseCertUnknownCA, byCode},
-	"access_denied":                   {event.CauseCertDisabled, byStatus},
-	"unrecognized_name":               {event.CauseCertCNMismatch, byStatus},
-	"certificate_unobtainable":        {event.CauseCertMissing, byStatus},
-	"bad_certificate":                 {event.CauseCertUnknownCA, byGuess},
-	"certificate_unknown":             {event.CauseCertUnknownCA, byGuess},
-	"unsupported_certificate":         {event.CauseCertUnknownCA, byGuess},
-	"bad_certificate_status_response": {event.CauseCertDisabled, byStatus},
-}
-
-// certificate says what is wrong with the client certificate: first what the
-// dates and the registry prove, then what the alert says.
-func (d *diagnoser) certificate(e *event.Event) verdict {
-	c := d.facts.certs[keyName{e.Network, e.CertID}]
-	from, to := e.CertNotBefore, e.CertNotAfter
-	if c != nil {
-		if from == 0 {
-			from = c.notBefore
-		}
-		if to == 0 {
-			to = c.notAfter
-		}
-	}
-	switch {
-	case to != 0 && e.TS > to:
-		return verdict{event.CauseCertExpired, byDates}
-	case from != 0 && e.TS < from:
-		return verdict{event.CauseCertNotYetValid, byDates}
-	case c != nil && c.disabled:
-		return verdict{event.CauseCertDisabled, byRegistry}
-	case c != nil && c.cn != "" && e.CertCN != "" && c.cn != e.CertCN:
-		return verdict{event.CauseCertCNMismatch, byRegistry}
-	}
-	alert := strings.ReplaceAll(strings.ToLower(e.TLSAlert), " ", "_")
-	if v, ok := alerts[alert]; ok {
-		return v
-	}
-	if v := hint(e); v.cause >= event.CauseCertMissing && v.cause <= event.CauseCertUnknownCA {
-		return v
-	}
-	if e.CertID == "" && e.CertCN == "" {
-		return verdict{event.CauseCertMissing, byStatus}
-	}
-	return verdict{event.CauseUnknown, byGuess}
+// elsewhere reports whether the call went to a region that the network does not
+// use.
+func (d *diagnoser) elsewhere(e *event.Event) bool {
+	s := d.facts.networks[e.Network]
+	return e.Region != "" && s != nil && len(s.regions) > 0 && !s.regions[e.Region]
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/rules"
@@ -21,6 +22,8 @@ import (
 type Deps struct {
 	Rules  *rules.Set
 	Clocks Clocks // nil: no clock is known
+	// Declared is what the configuration says about networks, by name.
+	Declared map[string]Declared
 	// Imported says that the times of a topic are its producer's (observed:
 	// producer): its windows have a watermark of their own, which follows the
 	// records and never the clock. nil: no topic is.
@@ -28,6 +31,8 @@ type Deps struct {
 	// Remembers says that what first_seen and rate_anomaly know is kept: see
 	// TakeMemory and LoadMemory. Without it they know what this engine has seen.
 	Remembers bool
+	// Networks names the networks of addresses; nil: by /24 and /48.
+	Networks *networks.Table
 	// Stored is what windows are filled from; nil: from Kafka only.
 	Stored  Stored
 	Logger  *slog.Logger
@@ -57,14 +62,23 @@ type Engine struct {
 	keys      keyRegistry
 	facts     facts
 	hosts     inventory
-	ended     *recentSet
+	sessions  *sessions
+	mints     *mints
+	tokens    *tokenMemory
+	delays    *delays
+	sequences *sequences
+	places    *networks.Namer
+	networks  *networks.Table
+	changes   changeWindows
 	coverage  *coverage
-	probes    map[string]*probe
-	parts     map[event.Partition]*partition
-	live      watermarks    // of topics on the broker's time
-	history   watermarks    // of imported topics
-	forgotten event.Instant // when the inventory was last cleaned
-	snapshot  event.Instant // of the snapshot that was loaded; 0: none was
+	// undeclared are findings about keys that nobody told of.
+	undeclared undeclared
+	probes     map[string]*probe
+	parts      map[event.Partition]*partition
+	live       watermarks    // of topics on the broker's time
+	history    watermarks    // of imported topics
+	forgotten  event.Instant // when the inventory was last cleaned
+	snapshot   event.Instant // of the snapshot that was loaded; 0: none was
 
 	// correlating guards the correlator and the evidence.
 	correlating sync.Mutex
@@ -116,10 +130,14 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cfg.Windows.Lateness, cfg.Windows.Standalone = cfg.Lateness, true
 	cover := newCoverage(cfg.MaxHosts)
 	cfg.Windows.Coverage = cover.ofGroup
+	late := newDelays()
+	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
-		keys: newKeyRegistry(), facts: newFacts(), hosts: newInventory(cfg), ended: newRecentSet(maxEnded),
+		keys: newKeyRegistry(), facts: newFacts(deps.Declared), hosts: newInventory(cfg), sessions: newSessions(cfg.MaxSessions), mints: newMints(cfg.MaxMints),
+		tokens: newTokenMemory(cfg), delays: late, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
+	e.changes, _ = cfg.changes() // validated
 	e.windows, e.past = e.newWindows(deps.Rules)
 	e.history.imported = true
 	e.m = newMetrics(metrics.OrNew(deps.Metrics), e)
@@ -222,7 +240,7 @@ func (e *Engine) judge(p event.Partition, events []event.Event, silent bool) []f
 		e.backlog = append(e.backlog, fired...)
 		return nil
 	}
-	return e.findings(append(e.takeBacklog(), fired...))
+	return append(e.findings(append(e.takeBacklog(), fired...)), e.undeclared.take()...)
 }
 
 func newest(events []event.Event) event.Instant {
@@ -246,12 +264,13 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		part.set, part.matcher = e.set, rules.NewMatcher(e.set.Program())
 	}
 	part.own = part.own[:0]
-	d := e.diagnoser()
+	d, imported := e.diagnoser(), e.imported(p.Topic)
 	for i := range events {
 		ev := &events[i]
+		e.derive(ev)
 		if ev.Refused() {
 			v := d.diagnose(ev)
-			ev.Cause, ev.CauseConfidence = v.cause, v.confidence
+			ev.Cause, ev.CauseConfidence, ev.CauseGrounds = v.cause, v.confidence, v.grounds
 			if !silent {
 				e.m.causes[v.cause].Inc()
 			}
@@ -263,7 +282,12 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 			e.m.ownProbes.Inc()
 			continue
 		}
-		e.learn(ev)
+		ev.Traits = e.judgeTraits(ev)
+		e.learn(ev, imported)
+		// What a replay would tell, the next mint tells under the same id.
+		if ev.Type == event.TypeAuthTokenIssued && !silent && !imported {
+			e.rotation(ev)
+		}
 	}
 	if now := events[len(events)-1].TS; now.Sub(e.forgotten) > time.Minute {
 		e.forgotten = now
@@ -273,24 +297,46 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 	return part
 }
 
-// learn takes one event into the registries.
-func (e *Engine) learn(ev *event.Event) {
+// learn takes one event into the registries. What is remembered for minutes only
+// is not mixed with imports, which are of another time.
+func (e *Engine) learn(ev *event.Event, imported bool) {
 	switch {
 	case ev.Type.Lifecycle():
 		e.keys.lifecycle(ev)
 		e.facts.lifecycle(ev)
 	case ev.Type == event.TypeAuthTokenIssued:
+		e.keys.used(ev)
 		e.facts.succeeded(ev)
 		e.hosts.observe(ev)
+		e.mints.saw(ev)
+		if !imported {
+			e.delays.saw(ev)
+			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
+			e.sequences.saw(ev)
+		}
+	case ev.Type == event.TypeRequestAllowed:
+		e.keys.used(ev)
+		e.hosts.observe(ev)
+		e.sessions.saw(ev)
+	case ev.Refused():
+		e.hosts.observe(ev)
+		e.facts.refused(ev)
+		e.sessions.saw(ev)
+	case ev.Type == event.TypeSessionCreated:
+		if !imported {
+			e.tokens.saw(ev, "")
+		}
+		e.facts.succeeded(ev)
+		e.sessions.saw(ev)
 	default:
 		e.hosts.observe(ev)
-		e.ended.ends(ev)
+		e.sessions.saw(ev)
 	}
 }
 
 // diagnoser reads the registries; the caller holds mu while it is used.
 func (e *Engine) diagnoser() *diagnoser {
-	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, ended: e.ended, clocks: e.clocks, leeway: e.cfg.TokenLeeway}
+	return &diagnoser{keys: &e.keys, facts: &e.facts, hosts: &e.hosts, sessions: e.sessions, mints: e.mints, clocks: e.clocks, cfg: &e.cfg}
 }
 
 // isProbe reports whether ev is the event of a probe of ours. It is once: a copy
@@ -408,17 +454,20 @@ func (e *Engine) watch(now, mark event.Instant, holders []event.Partition) {
 		"partition", holders[0].String(), "active", len(holders), "behind", lag.Round(time.Second).String())
 }
 
-// Diagnose sets causes of re-read events without touching any state, and flags
-// them.
+// Diagnose sets causes and traits of re-read events without touching any state,
+// and flags the refused ones.
 func (e *Engine) Diagnose(events []event.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d := e.diagnoser()
 	for i := range events {
-		if ev := &events[i]; ev.Refused() {
+		ev := &events[i]
+		e.derive(ev)
+		if ev.Refused() {
 			v := d.diagnose(ev)
-			ev.Cause, ev.CauseConfidence, ev.Rediagnosed = v.cause, v.confidence, true
+			ev.Cause, ev.CauseConfidence, ev.CauseGrounds, ev.Rediagnosed = v.cause, v.confidence, v.grounds, true
 		}
+		ev.Traits = e.judgeTraits(ev)
 	}
 }
 

@@ -37,6 +37,10 @@ type ev struct {
 	before  event.Instant
 	after   event.Instant
 	ahead   time.Duration // of the clock of who speaks
+	client  string
+	offset  float64 // of a heartbeat
+	margin  float64
+	mode    event.AuthMode
 }
 
 func (v ev) event(off int64) event.Event {
@@ -50,9 +54,21 @@ func (v ev) event(off int64) event.Event {
 	if v.status != 0 {
 		e.Present = e.Present.Set(event.FieldStatus)
 	}
+	if v.mode != event.ModeNone {
+		e.Mode = v.mode
+		e.Present = e.Present.Set(event.FieldAuthMode)
+	}
 	if v.source != "" {
 		e.SourceIP = netip.MustParseAddr(v.source)
 		e.Present = e.Present.Set(event.FieldSourceIP)
+	}
+	if v.client != "" {
+		e.ClientIP = netip.MustParseAddr(v.client)
+		e.Present = e.Present.Set(event.FieldClientIP)
+	}
+	if v.offset != 0 {
+		e.ClockOffset, e.ClockError = v.offset, v.margin
+		e.Present = e.Present.Set(event.FieldClockOffset).Set(event.FieldClockError)
 	}
 	for f, t := range map[event.Field]event.Instant{event.FieldExpiresAt: v.expires, event.FieldIssuedAt: v.issued,
 		event.FieldCertNotBefore: v.before, event.FieldCertNotAfter: v.after} {
@@ -210,9 +226,9 @@ func TestCauses(t *testing.T) {
 		{"a bad auth token", nil, session(403, "token_id", "t"), event.CauseInvalidToken, false},
 		{"an expired auth token", nil, session(403, "code", "auth_token_expired", "host", "h1"), event.CauseExpiredAuthToken, true},
 		{"expired by its dates", nil, with(session(401), func(v *ev) { v.expires = at(0) }), event.CauseExpiredAuthToken, true},
-		{"expired because its host is slow", nil, session(403, "code", "auth_token_expired", "host", "slow"), event.CauseClockSkew, true},
-		{"expired although its host is fast", nil, session(403, "code", "auth_token_expired", "host", "fast"), event.CauseExpiredAuthToken, true},
-		{"not yet valid because its host is fast", nil, session(403, "code", "auth_token_not_yet_valid", "host", "fast"), event.CauseClockSkew, true},
+		{"expired because its host is slow", []ev{minted(at(0), "slow", "k2")}, session(403, "code", "auth_token_expired", "host", "slow"), event.CauseClockSkew, true},
+		{"expired although its host is fast", []ev{minted(at(0), "fast", "k2")}, session(403, "code", "auth_token_expired", "host", "fast"), event.CauseExpiredAuthToken, true},
+		{"not yet valid because its host is fast", []ev{minted(at(0), "fast", "k2")}, session(403, "code", "auth_token_not_yet_valid", "host", "fast"), event.CauseClockSkew, true},
 		{"not yet valid, host unknown", nil, session(403, "code", "auth_token_not_yet_valid"), event.CauseInvalidToken, false},
 		{"not yet valid, and its host's last mint proves a fast clock", []ev{with(minted(at(0), "h1", "k2"), func(v *ev) { v.ahead = 2 * time.Minute })},
 			session(403, "code", "auth_token_not_yet_valid", "host", "h1"), event.CauseClockSkew, true},
@@ -220,13 +236,13 @@ func TestCauses(t *testing.T) {
 			session(403, "code", "auth_token_not_yet_valid", "host", "h1"), event.CauseInvalidToken, false},
 		{"not yet valid, and another host is fast", []ev{with(minted(at(0), "h2", "k2"), func(v *ev) { v.ahead = 2 * time.Minute })},
 			session(403, "code", "auth_token_not_yet_valid", "host", "h1"), event.CauseInvalidToken, false},
-		{"issued ahead by its dates", nil, with(session(403, "host", "fast"), func(v *ev) { v.issued = at(300) }), event.CauseClockSkew, true},
+		{"issued ahead by its dates", []ev{minted(at(0), "fast", "k2")}, with(session(403, "host", "fast"), func(v *ev) { v.issued = at(300) }), event.CauseClockSkew, true},
 
 		{"an ended session", nil, with(request(401, "session_id", "s"), func(v *ev) { v.expires = at(0) }), event.CauseSessionExpired, true},
 		{"a session that was revoked", []ev{{typ: event.TypeSessionRevoked, ts: at(0), fields: fields("session_id", "s")}}, request(401, "session_id", "s"), event.CauseSessionRevoked, true},
 		{"a user whose sessions were revoked", []ev{{typ: event.TypeSessionRevoked, ts: at(0), fields: fields("user_id", "u")}}, request(401, "session_id", "s", "user_id", "u"), event.CauseSessionRevoked, true},
 		{"and who came back", []ev{{typ: event.TypeSessionRevoked, ts: at(0), fields: fields("user_id", "u")}, {typ: event.TypeSessionCreated, ts: at(0), fields: fields("user_id", "u")}},
-			request(401, "session_id", "s", "user_id", "u"), event.CauseInvalidToken, false},
+			request(401, "session_id", "s", "user_id", "u"), event.CauseSessionExpired, false},
 		{"a device that was taken over", nil, request(401, "code", "session_displaced"), event.CauseSessionDisplaced, true},
 		{"a revoked key at another endpoint", nil, request(401, "key_id", "k1"), event.CauseRetiredKeyForeign, true},
 		{"nothing to go by", nil, request(401), event.CauseUnknown, false},
@@ -395,8 +411,8 @@ func TestKeyRegistry(t *testing.T) {
 	e := newEngine(t, nil)
 	observe(e, 0, settled()...)
 	want := []Key{
-		{Network: "n1", KeyID: "k1", State: KeyRevoked, Created: at(-9000), Activated: at(-9000), Retired: at(-20), Revoked: at(-1), Source: "lifecycle"},
-		{Network: "n1", KeyID: "k2", State: KeyActive, Created: at(-20), Activated: at(-20), Source: "lifecycle"},
+		{Network: "n1", KeyID: "k1", State: KeyRevoked, Created: at(-9000), Activated: at(-9000), Retired: at(-20), Revoked: at(-1), Used: at(-30), Source: "lifecycle"},
+		{Network: "n1", KeyID: "k2", State: KeyActive, Created: at(-20), Activated: at(-20), Used: at(-10), Source: "lifecycle"},
 	}
 	if diff := cmp.Diff(want, e.Keys("n1")); diff != "" {
 		t.Error(diff)

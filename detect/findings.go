@@ -10,6 +10,7 @@ import (
 
 	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/suspicion"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -39,7 +40,8 @@ func (e *Engine) finding(f *correlate.Firing) finding.Finding {
 		out.Evidence = append(out.Evidence, k.Evidence)
 	}
 	out.Cause, out.CauseConfidence = causeOf(f.Group, ev)
-	out.Subject = subjectOf(m, f.Group, ev)
+	out.Subject = e.subjectOf(m, f.Group, ev)
+	out.Risk = riskOf(m, out.Evidence)
 	out.Coverage = e.coverage.ofFinding(&out)
 	out.Summary = cmp.Or(m.Summary, m.Title)
 	out.Resolution = cmp.Or(m.Resolution, resolutions[out.Cause])
@@ -123,12 +125,30 @@ func causeOf(group []finding.Pair, ev []kept) (event.Cause, float32) {
 	return cause, confidence
 }
 
+// riskOf is the finding's weight as evidence. Refused requests alone add nothing:
+// they show only what the caller lacks.
+func riskOf(m *rules.Meta, ev []finding.Evidence) *finding.Risk {
+	if m.Risk.Family == "" && m.Risk.Score == 0 {
+		return nil
+	}
+	r := &finding.Risk{Family: m.Risk.Family, Score: m.Risk.Score}
+	if suspicion.RefusedOnly(ev) {
+		r.Score = 0
+	}
+	return r
+}
+
 // subjectOf is what the finding is about: the rule's risk subject, else the last
-// value of the group that names a thing, else the network, else the rule.
-func subjectOf(m *rules.Meta, group []finding.Pair, ev []kept) finding.Subject {
+// value of the group that names a thing, else the network, else the rule. Events of
+// sessions name no key: what they say of one, they say of the live key.
+func (e *Engine) subjectOf(m *rules.Meta, group []finding.Pair, ev []kept) finding.Subject {
 	s := finding.Subject{Network: valueOf("network", group, ev)}
 	if f := m.Risk.Subject; f != "" {
-		if v := valueOf(f, group, ev); v != "" {
+		v := valueOf(f, group, ev)
+		if v == "" && f == event.FieldKeyID.String() && !named(f, ev) {
+			v = e.keys.live(s.Network)
+		}
+		if v != "" {
 			s.Field, s.Value = f, v
 			return s
 		}
@@ -168,6 +188,11 @@ func valueOf(field string, group []finding.Pair, ev []kept) string {
 	return v
 }
 
+// named reports whether any of the events names a value of the field.
+func named(field string, ev []kept) bool {
+	return slices.ContainsFunc(ev, func(k kept) bool { return k.value(field) != "" })
+}
+
 // maxFactValues bounds how many values one fact lists.
 const maxFactValues = 5
 
@@ -185,6 +210,17 @@ func (e *Engine) factsOf(f *finding.Finding, ev []kept) []finding.Pair {
 	}
 	if len(ev) == 0 {
 		return out
+	}
+	var traits event.Traits
+	for i := range ev {
+		traits |= ev[i].traits
+	}
+	add("traits", traits.String())
+	if net := distinct("source_net", ev); net != "" {
+		if owner := e.networks.Owner(net); owner != "" {
+			net += " (" + owner + ")"
+		}
+		add("source_net", net)
 	}
 	last := &ev[len(ev)-1]
 	if last.Cause != event.CauseNone {

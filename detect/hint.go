@@ -9,36 +9,40 @@ import (
 // codes are the answers' codes that name a cause, as the reference platform and
 // common gateways write them. unknown_key stands for any bad server key.
 var codes = map[string]event.Cause{
-	"invalid_server_key":      event.CauseUnknownKey,
-	"unknown_server_key":      event.CauseUnknownKey,
-	"server_key_invalid":      event.CauseUnknownKey,
-	"missing_auth_token":      event.CauseMissingAuthToken,
-	"auth_token_required":     event.CauseMissingAuthToken,
-	"auth_token_expired":      event.CauseExpiredAuthToken,
-	"token_expired":           event.CauseExpiredAuthToken,
-	"invalid_auth_token":      event.CauseInvalidToken,
-	"invalid_token":           event.CauseInvalidToken,
-	"session_expired":         event.CauseSessionExpired,
-	"access_token_expired":    event.CauseSessionExpired,
-	"session_revoked":         event.CauseSessionRevoked,
-	"access_token_revoked":    event.CauseSessionRevoked,
-	"session_displaced":       event.CauseSessionDisplaced,
-	"device_taken_over":       event.CauseSessionDisplaced,
-	"user_banned":             event.CauseUserBanned,
-	"secure_mode_off":         event.CauseSecureModeOff,
-	"secure_mode_disabled":    event.CauseSecureModeOff,
-	"certificate_required":    event.CauseCertMissing,
-	"certificate_disabled":    event.CauseCertDisabled,
-	"certificate_expired":     event.CauseCertExpired,
-	"certificate_cn_mismatch": event.CauseCertCNMismatch,
-	"certificate_unknown_ca":  event.CauseCertUnknownCA,
-	"wrong_region":            event.CauseWrongRegion,
-	"bad_request":             event.CauseBadRequest,
-	"rate_limited":            event.CauseRateLimited,
-	"too_many_requests":       event.CauseRateLimited,
-	"internal":                event.CausePlatformError,
-	"internal_error":          event.CausePlatformError,
-	"service_unavailable":     event.CausePlatformError,
+	"invalid_server_key":        event.CauseUnknownKey,
+	"unknown_server_key":        event.CauseUnknownKey,
+	"server_key_invalid":        event.CauseUnknownKey,
+	"missing_auth_token":        event.CauseMissingAuthToken,
+	"auth_token_required":       event.CauseMissingAuthToken,
+	"auth_token_expired":        event.CauseExpiredAuthToken,
+	"token_expired":             event.CauseExpiredAuthToken,
+	"invalid_auth_token":        event.CauseInvalidToken,
+	"invalid_token":             event.CauseInvalidToken,
+	"auth_token_not_yet_valid":  early,
+	"session_expired":           event.CauseSessionExpired,
+	"access_token_expired":      event.CauseSessionExpired,
+	"session_revoked":           event.CauseSessionRevoked,
+	"access_token_revoked":      event.CauseSessionRevoked,
+	"session_displaced":         event.CauseSessionDisplaced,
+	"device_taken_over":         event.CauseSessionDisplaced,
+	"user_banned":               event.CauseUserBanned,
+	"secure_mode_off":           event.CauseSecureModeOff,
+	"secure_mode_disabled":      event.CauseSecureModeOff,
+	"certificate_required":      event.CauseCertMissing,
+	"certificate_missing":       event.CauseCertMissing,
+	"certificate_not_yet_valid": event.CauseCertNotYetValid,
+	"certificate_revoked":       event.CauseCertDisabled,
+	"certificate_disabled":      event.CauseCertDisabled,
+	"certificate_expired":       event.CauseCertExpired,
+	"certificate_cn_mismatch":   event.CauseCertCNMismatch,
+	"certificate_unknown_ca":    event.CauseCertUnknownCA,
+	"wrong_region":              event.CauseWrongRegion,
+	"bad_request":               event.CauseBadRequest,
+	"rate_limited":              event.CauseRateLimited,
+	"too_many_requests":         event.CauseRateLimited,
+	"internal":                  event.CausePlatformError,
+	"internal_error":            event.CausePlatformError,
+	"service_unavailable":       event.CausePlatformError,
 }
 
 // words are what the reason of an answer says, most telling first. Every word of
@@ -48,6 +52,8 @@ var words = []struct {
 	cause event.Cause
 }{
 	{[]string{"certificate", "not yet valid"}, event.CauseCertNotYetValid},
+	{[]string{"auth token", "not yet valid"}, early},
+	{[]string{"auth token", "issued in the future"}, early},
 	{[]string{"certificate", "expired"}, event.CauseCertExpired},
 	{[]string{"certificate", "disabled"}, event.CauseCertDisabled},
 	{[]string{"certificate", "revoked"}, event.CauseCertDisabled},
@@ -70,14 +76,25 @@ var words = []struct {
 	{[]string{"token", "invalid"}, event.CauseInvalidToken},
 }
 
-// notYetValid is the code of a token whose issued_at is ahead of the platform.
-const notYetValid = "auth_token_not_yet_valid"
+// early stands for a token whose issued_at is ahead of the platform's clock. It is
+// no cause: a fast clock may have made it, or a forger.
+const early event.Cause = 255
+
+// codeName is a code as the table spells it: platforms write USER_BANNED, too.
+func codeName(code string) string {
+	for i := range len(code) {
+		if c := code[i]; c >= 'A' && c <= 'Z' || c == '-' || c == ' ' || c == '.' {
+			return strings.NewReplacer("-", "_", " ", "_", ".", "_").Replace(strings.ToLower(code))
+		}
+	}
+	return code
+}
 
 // hint is what the answer itself says: by its code, else by its reason.
 func hint(e *event.Event) verdict {
 	if e.Code != "" {
-		if c := codes[e.Code]; c != event.CauseNone {
-			return verdict{c, byCode}
+		if c := codes[codeName(e.Code)]; c != event.CauseNone {
+			return say(c, byCode, event.GroundCode)
 		}
 	}
 	if e.Reason == "" || len(e.Reason) > maxReason {
@@ -93,7 +110,7 @@ func hint(e *event.Event) verdict {
 			}
 		}
 		if all {
-			return verdict{w.cause, byText}
+			return say(w.cause, byText, event.GroundReason)
 		}
 	}
 	return verdict{}

@@ -60,6 +60,9 @@ type host struct {
 type keyUse struct {
 	first, last event.Instant
 	mints       uint64
+	// settled is the version of the key registry, plus one, that last had an answer
+	// to whether the key is one that somebody told of.
+	settled uint32
 }
 
 type foreignName struct{ network, key, host, source string }
@@ -76,6 +79,12 @@ type inventory struct {
 	sources map[sourceName]*host
 	minted  map[keyName]bool
 	evicted uint64
+	// minting and using are the host and key of the last mint, when it was one of a
+	// host that may enter.
+	minting *host
+	using   *keyUse
+	// hostile are sources that an open compromise names: nobody enters from there.
+	hostile map[sourceName]bool
 }
 
 type sourceName struct {
@@ -178,7 +187,8 @@ func (v *inventory) drop(h *host) {
 }
 
 func (v *inventory) mint(e *event.Event) {
-	if !v.declared(e) {
+	v.minting, v.using = nil, nil
+	if !v.declared(e) || v.barred(e) {
 		v.noteForeign(e)
 		return
 	}
@@ -214,6 +224,29 @@ func (v *inventory) mint(e *event.Event) {
 	}
 	u.first, u.last = min(u.first, e.TS), max(u.last, e.TS)
 	u.mints++
+	v.minting, v.using = h, u
+}
+
+// bar names the sources of open compromises. Hosts that have not entered lose what
+// they have collected from there: their day begins anew when the incident is over.
+func (v *inventory) bar(sources map[sourceName]bool) {
+	for n := range sources {
+		if h := v.sources[n]; h != nil && !v.hostile[n] && h.lastMint.Sub(h.firstMint) < v.cfg.InventoryAge {
+			v.drop(h)
+		}
+	}
+	v.hostile = sources
+}
+
+// barred reports whether a mint comes from a source of an open compromise, unless
+// it is one from which a host of the inventory is known to mint: a thief who makes
+// findings about our own address must not take it out.
+func (v *inventory) barred(e *event.Event) bool {
+	if len(v.hostile) == 0 || !v.hostile[sourceName{e.Network, e.SourceIP}] {
+		return false
+	}
+	h := v.hosts[hostName{e.Network, e.Host}]
+	return h == nil || !h.cameFrom(e.SourceIP) || h.lastMint.Sub(h.firstMint) < v.cfg.InventoryAge
 }
 
 func (v *inventory) forgetKey(h *host) {
@@ -232,10 +265,21 @@ func (v *inventory) declared(e *event.Event) bool {
 	if len(v.cfg.DeclaredServices) > 0 && !slices.Contains(v.cfg.DeclaredServices, e.Service) {
 		return false
 	}
+	return v.inEgress(e)
+}
+
+// inEgress reports whether the event comes from declared egress, as far as that is
+// declared and the address known.
+func (v *inventory) inEgress(e *event.Event) bool {
 	if len(v.egress) == 0 || !e.SourceIP.IsValid() {
 		return true
 	}
 	return slices.ContainsFunc(v.egress, func(p netip.Prefix) bool { return p.Contains(e.SourceIP.Unmap()) })
+}
+
+// scheduled reports whether a backend of a service with a schedule speaks.
+func (v *inventory) scheduled(e *event.Event) bool {
+	return e.Origin == event.OriginBackend && slices.Contains(v.cfg.ScheduledServices, e.Service)
 }
 
 // noteForeign counts the use of a key by someone who is no host that we know.
@@ -279,6 +323,20 @@ func (v *inventory) find(e *event.Event) *host {
 		return nil
 	}
 	return v.sources[sourceName{e.Network, e.SourceIP}]
+}
+
+// ours is the host that made the call, or nil. It knows more of them than find: a
+// host of ours that calls from where another one mints (their gateway has a new
+// address), and a young host that has not minted yet, by the address of the fleet.
+func (v *inventory) ours(e *event.Event) *host {
+	if h := v.find(e); h != nil || e.Host == "" || !e.SourceIP.IsValid() || !v.declared(e) {
+		return h
+	}
+	fleet := v.sources[sourceName{e.Network, e.SourceIP}]
+	if h := v.hosts[hostName{e.Network, e.Host}]; fleet != nil && h != nil && h.firstMint != 0 {
+		return h
+	}
+	return fleet
 }
 
 func (h *host) cameFrom(a netip.Addr) bool {
@@ -350,7 +408,7 @@ func (v *inventory) usedBefore(network, key string) bool {
 // forget drops hosts that have been gone for a day.
 func (v *inventory) forget(now event.Instant) {
 	for _, h := range v.hosts {
-		if now.Sub(h.lastSeen) > forgetAfter && h.lastSeen != 0 && !slices.Contains(v.cfg.ScheduledServices, h.service) {
+		if now.Sub(h.lastSeen) > forgetAfter && h.lastSeen != 0 && (h.stopped != 0 || !slices.Contains(v.cfg.ScheduledServices, h.service)) {
 			v.drop(h)
 		}
 	}

@@ -17,7 +17,10 @@ type Key struct {
 	Activated      event.Instant
 	Retired        event.Instant
 	Revoked        event.Instant
-	Source         string // who told it last: lifecycle, run
+	Used           event.Instant `json:",omitempty"` // when it worked last; zero: not seen
+	Source         string        // who told it last: lifecycle, run, store, person:ID
+	// Probed: the platform was asked and agreed, when the key was adopted.
+	Probed bool `json:",omitempty"`
 }
 
 // KeyState is the state of a server key.
@@ -41,10 +44,16 @@ type keyName struct{ network, key string }
 type keyRegistry struct {
 	keys  map[keyName]*Key
 	known map[string]int // keys per network
+	// claims are keys that a person adopted without a probe: they are listed and
+	// believed by nobody. denied are those that a person called none of ours.
+	claims map[keyName]*Key
+	denied map[keyName]bool
+	// version counts changes, for who remembers what the registry said.
+	version uint32
 }
 
 func newKeyRegistry() keyRegistry {
-	return keyRegistry{keys: map[keyName]*Key{}, known: map[string]int{}}
+	return keyRegistry{keys: map[keyName]*Key{}, known: map[string]int{}, claims: map[keyName]*Key{}, denied: map[keyName]bool{}}
 }
 
 // get is the key, or nil. It does not keep its arguments.
@@ -53,6 +62,23 @@ func (r *keyRegistry) get(network, key string) *Key { return r.keys[keyName{netw
 // learning reports whether no key of the network is known, so that an unknown
 // key says little.
 func (r *keyRegistry) learning(network string) bool { return r.known[network] == 0 }
+
+// live is the network's active key, the newest of several; empty when none is known.
+func (r *keyRegistry) live(network string) string {
+	var best *Key
+	for _, k := range r.keys {
+		if k.Network != network || k.State != KeyActive {
+			continue
+		}
+		if best == nil || cmp.Or(cmp.Compare(k.Activated, best.Activated), cmp.Compare(k.KeyID, best.KeyID)) > 0 {
+			best = k
+		}
+	}
+	if best == nil {
+		return ""
+	}
+	return best.KeyID
+}
 
 // lifecycle takes a lifecycle event in.
 func (r *keyRegistry) lifecycle(e *event.Event) {
@@ -69,11 +95,48 @@ func (r *keyRegistry) lifecycle(e *event.Event) {
 	}
 }
 
-// change takes in a fact from a run of our own.
+// change takes in a fact from a run of our own, or from a person.
 func (r *keyRegistry) change(k journal.KeyChange) {
 	switch s := KeyState(k.State); s {
 	case KeyCreated, KeyActive, KeyRetired, KeyRevoked:
 		r.apply(k.Network, k.KeyID, s, k.At, "run")
+	case journal.KeyAdopted:
+		r.adopt(k)
+	case journal.KeyDenied:
+		r.version++
+		n := keyName{k.Network, k.KeyID}
+		delete(r.claims, n)
+		if len(r.denied) < maxKeys {
+			r.denied[n] = true
+		}
+	}
+}
+
+// adopt takes in a key that a person calls ours. Where the platform did not agree
+// that it works, it is a claim. One whose age is known retires those that are older,
+// as an activation does; of one whose age is unknown only its use is known.
+func (r *keyRegistry) adopt(k journal.KeyChange) {
+	r.version++
+	n := keyName{k.Network, k.KeyID}
+	delete(r.denied, n)
+	source := "person:" + k.Person
+	if k.Probe != journal.ProbeAgreed {
+		if r.keys[n] == nil && len(r.claims) < maxKeys {
+			r.claims[n] = &Key{Network: k.Network, KeyID: k.KeyID, State: KeyActive, Created: k.Created, Activated: cmp.Or(k.Created, k.At), Source: source}
+		}
+		return
+	}
+	if k.Created != 0 {
+		r.apply(k.Network, k.KeyID, KeyCreated, k.Created, source)
+		r.apply(k.Network, k.KeyID, KeyActive, k.Created, source)
+	} else {
+		r.apply(k.Network, k.KeyID, KeyCreated, 0, source)
+		if o := r.keys[n]; o != nil && o.State == KeyCreated {
+			o.State, o.Activated = KeyActive, cmp.Or(o.Activated, k.At)
+		}
+	}
+	if o := r.keys[n]; o != nil {
+		o.Probed = true
 	}
 }
 
@@ -87,12 +150,14 @@ func (r *keyRegistry) apply(network, id string, s KeyState, at event.Instant, so
 			return
 		}
 		k = &Key{Network: strings.Clone(network), KeyID: strings.Clone(id), State: KeyCreated}
+		delete(r.claims, keyName{network, id})
 		r.keys[keyName{k.Network, k.KeyID}] = k
 		r.known[k.Network]++
 	}
 	k.Source = source
+	r.version++
 	first := func(t *event.Instant) {
-		if *t == 0 || at < *t {
+		if at != 0 && (*t == 0 || at < *t) {
 			*t = at
 		}
 	}
@@ -146,85 +211,4 @@ func (r *keyRegistry) list(network string) []Key {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Created, b.Created), cmp.Compare(a.KeyID, b.KeyID))
 	})
 	return out
-}
-
-// certificate is one client certificate of the registry.
-type certificate struct {
-	cn                  string
-	notBefore, notAfter event.Instant
-	disabled            bool
-}
-
-// settings are what is known of one network besides keys.
-type settings struct {
-	secureOff   bool
-	secureSince event.Instant
-	regions     map[string]bool // in which calls succeeded
-}
-
-// maxRegions bounds the regions of one network.
-const maxRegions = 64
-
-// facts are the certificates and settings.
-type facts struct {
-	certs    map[keyName]*certificate
-	networks map[string]*settings
-}
-
-func newFacts() facts {
-	return facts{certs: map[keyName]*certificate{}, networks: map[string]*settings{}}
-}
-
-func (f *facts) network(name string) *settings {
-	s := f.networks[name]
-	if s == nil {
-		s = &settings{regions: map[string]bool{}}
-		if len(f.networks) < maxKeys {
-			f.networks[strings.Clone(name)] = s
-		}
-	}
-	return s
-}
-
-// lifecycle takes a lifecycle event in.
-func (f *facts) lifecycle(e *event.Event) {
-	switch e.Type {
-	case event.TypeSecureModeDisabled, event.TypeSecureModeEnabled:
-		if s := f.network(e.Network); e.TS >= s.secureSince {
-			s.secureOff, s.secureSince = e.Type == event.TypeSecureModeDisabled, e.TS
-		}
-	case event.TypeCertificateIssued, event.TypeCertificateActivated, event.TypeCertificateDisabled:
-		f.certificate(e)
-	}
-}
-
-func (f *facts) certificate(e *event.Event) {
-	if e.CertID == "" {
-		return
-	}
-	c := f.certs[keyName{e.Network, e.CertID}]
-	if c == nil {
-		if len(f.certs) >= maxKeys {
-			return
-		}
-		c = &certificate{}
-		f.certs[keyName{strings.Clone(e.Network), strings.Clone(e.CertID)}] = c
-	}
-	if e.CertCN != "" {
-		c.cn = strings.Clone(e.CertCN)
-	}
-	c.notBefore = cmp.Or(e.CertNotBefore, c.notBefore)
-	c.notAfter = cmp.Or(e.CertNotAfter, c.notAfter)
-	c.disabled = c.disabled || e.Type == event.TypeCertificateDisabled
-}
-
-// succeeded remembers that calls to a region succeed.
-func (f *facts) succeeded(e *event.Event) {
-	if e.Region == "" {
-		return
-	}
-	s := f.network(e.Network)
-	if !s.regions[e.Region] && len(s.regions) < maxRegions {
-		s.regions[strings.Clone(e.Region)] = true
-	}
 }

@@ -1,6 +1,8 @@
 package detect
 
 import (
+	"net/netip"
+
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
@@ -85,4 +87,62 @@ func (e *Engine) Keys(network string) []Key {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.keys.list(network)
+}
+
+// Key finds one server key in the registry.
+func (e *Engine) Key(network, keyID string) (Key, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if k := e.keys.get(network, keyID); k != nil {
+		return *k, true
+	}
+	return Key{}, false
+}
+
+// Source is an address in a network.
+type Source struct {
+	Network string
+	Addr    netip.Addr
+}
+
+// Bar names every source of an open compromise: no host enters the inventory from
+// there. It replaces what was named before.
+func (e *Engine) Bar(sources []Source) {
+	hostile := make(map[sourceName]bool, len(sources))
+	for _, s := range sources {
+		hostile[sourceName{s.Network, s.Addr}] = true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hosts.bar(hostile)
+}
+
+// Claims lists the keys of network, or of all, that a person adopted without a probe.
+func (e *Engine) Claims(network string) []Key {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	claims := keyRegistry{keys: e.keys.claims}
+	return claims.list(network)
+}
+
+// LiveKey is the newest active key of network; empty when none is known.
+func (e *Engine) LiveKey(network string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.keys.live(network)
+}
+
+// Knows reports whether any key or host of network is known.
+func (e *Engine) Knows(network string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.keys.learning(network) {
+		return true
+	}
+	for n := range e.hosts.hosts {
+		if n.network == network {
+			return true
+		}
+	}
+	return false
 }

@@ -24,6 +24,7 @@ type Snapshot struct {
 type SnapshotCertificate struct {
 	Network, CertID, CN string
 	NotBefore, NotAfter event.Instant
+	Active              bool `json:",omitempty"`
 	Disabled            bool
 }
 
@@ -60,7 +61,7 @@ func (e *Engine) Snapshot() Snapshot {
 	s := Snapshot{Keys: e.keys.list("")}
 	s.At = max(e.snapshot, e.live.current)
 	for n, c := range e.facts.certs {
-		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.disabled})
+		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.active, c.disabled})
 	}
 	for n, x := range e.facts.networks {
 		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince}
@@ -102,7 +103,7 @@ func (e *Engine) LoadSnapshot(s Snapshot) {
 	e.keys.load(s.Keys)
 	e.snapshot = s.At
 	for _, c := range s.Certificates {
-		e.facts.certs[keyName{c.Network, c.CertID}] = &certificate{cn: c.CN, notBefore: c.NotBefore, notAfter: c.NotAfter, disabled: c.Disabled}
+		e.facts.certs[keyName{c.Network, c.CertID}] = &certificate{cn: c.CN, notBefore: c.NotBefore, notAfter: c.NotAfter, active: c.Active, disabled: c.Disabled}
 	}
 	for _, n := range s.Networks {
 		x := &settings{secureOff: n.SecureOff, secureSince: n.SecureSince, regions: map[string]bool{}}
@@ -129,6 +130,7 @@ func (r *keyRegistry) load(keys []Key) {
 		if rankOf(k.State) < 0 || k.KeyID == "" || r.get(k.Network, k.KeyID) != nil || len(r.keys) >= maxKeys {
 			continue
 		}
+		r.version++
 		r.keys[keyName{k.Network, k.KeyID}] = &k
 		r.known[k.Network]++
 	}
@@ -142,7 +144,7 @@ func (v *inventory) load(row SnapshotHost) {
 		lastSeen: row.LastSeen, heartbeat: row.Heartbeat, heartbeatKey: row.HeartbeatKey, stopped: row.Stopped,
 		keys: map[string]*keyUse{}, sources: row.Sources}
 	for _, u := range row.Keys {
-		h.keys[u.KeyID] = &keyUse{u.First, u.Last, u.Mints}
+		h.keys[u.KeyID] = &keyUse{first: u.First, last: u.Last, mints: u.Mints}
 		v.minted[keyName{h.network, u.KeyID}] = true
 	}
 	for _, a := range row.Sources {

@@ -27,9 +27,16 @@ type Event struct {
 	Origin Origin
 	Mode   AuthMode
 
-	// Cause and CauseConfidence are decided by detection, for refused events.
+	// Cause, CauseConfidence and CauseGrounds, the facts that Cause rests on, are
+	// decided by detection, for refused events.
 	Cause           Cause
 	CauseConfidence float32
+	CauseGrounds    Grounds
+	// Traits are facts that the registries knew when the event was judged, and
+	// SourceNet is the network of its caller's address: see package detect.
+	// SourceNet aliases no batch.
+	Traits    Traits
+	SourceNet string
 	// Rediagnosed says that Cause was decided again on a re-read, without the
 	// state that the live decision had.
 	Rediagnosed bool

@@ -127,6 +127,7 @@ func ownKeyFinding(p event.Partition, l *leak, at event.Instant) finding.Finding
 		RuleTitle: "A server key stood in clear in an audit event", Level: "critical",
 		Kind: finding.SecretLeak, Severity: finding.Page,
 		Subject: finding.Subject{Network: l.producer.network, Field: "key_id", Value: l.keyID}, Group: group,
+		Risk: &finding.Risk{Family: finding.Possession, Fact: finding.ValueSeen},
 		First: at, Last: at, Fired: at, Count: l.count,
 		Summary:    "The value of one of our server keys was found in the " + placed(l.place) + " of an event; it was masked before anything was stored, but the topic holds it.",
 		Resolution: "Treat the key as known to everyone who can read the topic: rotate it, then find what wrote it.",

@@ -18,6 +18,8 @@ type eventBlock struct {
 	origin  *word
 	mode    *word
 	cause   *word
+	traits  *word
+	net     *text
 	ts      *instants
 	present *uint64s
 
@@ -95,7 +97,7 @@ func timeFields() []timeField {
 
 func newEventBlock() *eventBlock {
 	b := &eventBlock{block: newBlock("events"), words: wordFields(), texts: textFields(), times: timeFields(),
-		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, ts: newInstants(), present: newUint64s(),
+		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, traits: &word{}, net: &text{}, ts: newInstants(), present: newUint64s(),
 		seq: newUint64s(), status: newUint16s(), confidence: newFloat32s(), rediagnosed: newBools(), redacted: newBools(),
 		sourceIP: newAddresses(), clientIP: newAddresses(), clockOffset: newFloat64s(), clockError: newFloat64s()}
 	for i := range b.words {
@@ -115,6 +117,8 @@ func newEventBlock() *eventBlock {
 	b.add("origin", b.origin)
 	b.add("auth_mode", b.mode)
 	b.add("cause", b.cause)
+	b.add("traits", b.traits)
+	b.add("source_net", b.net)
 	b.add("cause_confidence", b.confidence)
 	b.add("rediagnosed", b.rediagnosed)
 	b.add("redacted", b.redacted)
@@ -165,6 +169,12 @@ func (b *eventBlock) appendRare(n int, e *event.Event) {
 	if e.Cause != event.CauseNone {
 		b.cause.set(n, e.Cause.String())
 		b.confidence.set(n, e.CauseConfidence)
+	}
+	if e.Traits != 0 {
+		b.traits.set(n, e.Traits.String())
+	}
+	if e.SourceNet != "" {
+		b.net.set(n, e.SourceNet)
 	}
 	if e.Rediagnosed {
 		b.rediagnosed.set(n, true)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/suspicion"
 )
 
 // Apply folds one record in. Records come in the order of the journal; one that
@@ -159,6 +160,7 @@ func (s *Set) join(rec journal.Record, inc *Incident, c journal.IncidentChange) 
 	}
 	inc.countRule(f)
 	inc.affect(f)
+	met := s.weigh(rec, inc, &f)
 	switch {
 	case first:
 	case c.Inhibited:
@@ -168,13 +170,43 @@ func (s *Set) join(rec journal.Record, inc *Incident, c journal.IncidentChange) 
 	case fresh:
 		s.tell(inc, Notice{N: rec.N, Time: rec.Time, What: "new evidence", Text: f.RuleTitle})
 	}
+	if met {
+		s.tell(inc, Notice{N: rec.N, Time: rec.Time, What: "the evidence suffices to propose a rotation", Text: inc.Suspicion.Gate.Because, Loud: true})
+	}
+}
+
+// weigh adds a finding to the account of an incident about a key, and reports
+// whether the evidence suffices from now on. Findings about other things that the
+// incident explains do not count.
+func (s *Set) weigh(rec journal.Record, inc *Incident, f *finding.Finding) (met bool) {
+	if !inc.AboutKey() || f.Risk == nil || f.Subject != inc.Subject {
+		return false
+	}
+	a := s.accounts[inc.ID]
+	if a == nil {
+		a = &suspicion.Account{}
+		s.accounts[inc.ID] = a
+	}
+	a.Add(f)
+	now := a.Assess(a.Newest())
+	inc.Suspicion = &now
+	if !now.Gate.Met || inc.GateMetAt != 0 {
+		return false
+	}
+	inc.GateMetAt, inc.Severity = rec.Time, finding.Page
+	return true
 }
 
 func (s *Set) reopen(rec journal.Record, inc *Incident, c journal.IncidentChange) {
 	if inc.State.Active() {
 		return
 	}
-	inc.State = Open
+	if inc.State == Closed {
+		// A person has judged what there was: new evidence has to stand alone.
+		delete(s.accounts, inc.ID)
+		inc.Suspicion = nil
+	}
+	inc.State, inc.GateMetAt = Open, 0
 	inc.Generation++
 	inc.AckedAt, inc.AckedBy, inc.ResolvedAt, inc.ClosedAt, inc.ClosedBy, inc.Verdict = 0, "", 0, 0, "", ""
 	inc.Escalated, inc.ReopenedAt, inc.LastAt = false, rec.Time, rec.Time
@@ -264,6 +296,7 @@ func (s *Set) evict() {
 	delete(s.incidents, inc.ID)
 	delete(s.notices, inc.ID)
 	delete(s.touched, inc.ID)
+	delete(s.accounts, inc.ID)
 	if s.latest[inc.Fingerprint] == inc.ID {
 		delete(s.latest, inc.Fingerprint)
 	}

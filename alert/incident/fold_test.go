@@ -57,6 +57,10 @@ func drawRecord(t *rapid.T, n int64) journal.Record {
 	few := func(prefix string) string { return fmt.Sprintf("%s%d", prefix, rapid.IntRange(0, 4).Draw(t, prefix)) }
 	switch rapid.IntRange(0, 8).Draw(t, "kind") {
 	case 0, 1:
+		if rapid.Bool().Draw(t, "about a key") {
+			return record(t, n, journal.KindFinding, aboutKey(few("f"), rapid.SampledFrom(
+				[]string{finding.Place, finding.Volume, finding.Sequence}).Draw(t, "family"), event.Instant(n*1e9), rapid.Int64Range(0, 5).Draw(t, "offset")))
+		}
 		return record(t, n, journal.KindFinding, finding.Finding{ID: few("f"), RuleID: few("rule"), Kind: finding.Other, Count: 2,
 			Severity: finding.Severity(rapid.IntRange(0, 2).Draw(t, "severity")), Shadow: rapid.IntRange(0, 9).Draw(t, "shadow") == 0,
 			Subject: finding.Subject{Network: "n", Field: "host", Value: few("host")}, Group: []finding.Pair{{Field: "source_ip", Value: few("ip")}}})
@@ -110,6 +114,14 @@ func TestFoldIsDeterministic(t *testing.T) {
 	})
 }
 
+// aboutKey is a finding about one key, over one event; its rule is named after its
+// family.
+func aboutKey(id, family string, at event.Instant, offset int64) finding.Finding {
+	return finding.Finding{ID: id, RuleID: family, RuleTitle: family, Kind: finding.KeyCompromise, Severity: finding.Ticket, Count: 1, First: at, Last: at, Fired: at,
+		Subject: finding.Subject{Network: "n", Field: "key_id", Value: "k"}, Risk: &finding.Risk{Family: family, Score: 3},
+		Evidence: []finding.Evidence{{Ref: event.Ref{Topic: "t", Offset: offset}, TS: at, Type: event.TypeAuthTokenIssued}}}
+}
+
 func checkInvariants(t *rapid.T, s *Set) {
 	for _, inc := range s.Incidents() {
 		var sum uint64
@@ -121,6 +133,9 @@ func checkInvariants(t *rapid.T, s *Set) {
 		}
 		if !slices.Contains(States(), inc.State) {
 			t.Fatalf("%s: state %q", inc.ID, inc.State)
+		}
+		if inc.GateMetAt != 0 && (inc.Severity != finding.Page || inc.Suspicion == nil || !inc.AboutKey()) {
+			t.Fatalf("%s: the gate is met at %s with %+v", inc.ID, inc.Severity, inc.Suspicion)
 		}
 		if (inc.State == Closed) != (inc.ClosedAt != 0) {
 			t.Fatalf("%s: %s, closed at %v", inc.ID, inc.State, inc.ClosedAt)
@@ -181,4 +196,62 @@ func TestStateIsBounded(t *testing.T) {
 	if inc.Timeline[0].What != "opened" {
 		t.Errorf("the beginning of the story is gone: %q", inc.Timeline[0].What)
 	}
+}
+
+// The second independent signal raises the incident to a page and is told aloud,
+// once; a verdict ends the account.
+func TestGate(t *testing.T) {
+	t.Parallel()
+	s, n := NewSet(), int64(0)
+	put := func(k journal.Kind, body any) {
+		t.Helper()
+		n++
+		if err := s.Apply(record(t, n, k, body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join := func(id, family string, offset int64) {
+		put(journal.KindFinding, aboutKey(id, family, event.Instant(n*1e9), offset))
+		put(journal.KindIncident, journal.IncidentChange{IncidentID: "i", Op: OpOpen, FindingID: id})
+		put(journal.KindIncident, journal.IncidentChange{IncidentID: "i", Op: OpJoin, FindingID: id})
+	}
+	want := func(what string, sev finding.Severity, met bool, loud int) {
+		t.Helper()
+		inc, _ := s.Incident("i")
+		got := 0
+		for _, x := range s.Notices("i") {
+			if x.Loud && x.What == "the evidence suffices to propose a rotation" {
+				got++
+			}
+		}
+		if inc.Severity != sev || inc.GateMetAt != 0 != met || got != loud {
+			t.Errorf("%s: %s, met at %v, told %d times; want %s, %v, %d", what, inc.Severity, inc.GateMetAt, got, sev, met, loud)
+		}
+	}
+	join("f1", finding.Place, 1)
+	want("one signal", finding.Ticket, false, 0)
+	join("f2", finding.Volume, 1)
+	want("the same event", finding.Ticket, false, 0)
+	other := aboutKey("f3", finding.Sequence, event.Instant(n*1e9), 7)
+	other.Subject.Value, other.Kind = "another", finding.Other
+	put(journal.KindFinding, other)
+	put(journal.KindIncident, journal.IncidentChange{IncidentID: "i", Op: OpJoin, FindingID: "f3", Inhibited: true})
+	want("a finding about something else", finding.Ticket, false, 0)
+	join("f4", finding.Volume, 2)
+	want("another event", finding.Page, true, 1)
+	join("f5", finding.Sequence, 3)
+	want("more of it", finding.Page, true, 1)
+	if a := s.Assess("i", event.Instant(n*1e9)); a == nil || !a.Gate.Met || len(a.Contributions) != 3 {
+		t.Errorf("the assessment is %+v", a)
+	}
+	put(journal.KindDecision, journal.Decision{ID: "d", Action: journal.ActionClose, IncidentID: "i", Person: "ada", Verdict: "false"})
+	put(journal.KindIncident, journal.IncidentChange{IncidentID: "i", Op: OpReopen})
+	want("reopened after a verdict", finding.Page, false, 1)
+	if a := s.Assess("i", event.Instant(n*1e9)); a != nil {
+		t.Errorf("the account of the life before: %+v", a)
+	}
+	join("f6", finding.Volume, 9)
+	want("one signal of the new life", finding.Page, false, 1)
+	join("f7", finding.Place, 10)
+	want("two", finding.Page, true, 2)
 }

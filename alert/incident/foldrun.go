@@ -94,6 +94,12 @@ func (s *Set) decideIncident(rec journal.Record, inc *Incident, d journal.Decisi
 		n.What = "plan denied"
 	case journal.ActionChoose:
 		n.What = "chose " + d.Choice
+	case journal.ActionReportLeak:
+		n.What = "leak reported"
+	case journal.ActionAdoptKey:
+		n.What = "key adopted"
+	case journal.ActionDenyKey:
+		n.What = "key denied: it is none of ours"
 	default:
 		n.What = d.Action
 	}

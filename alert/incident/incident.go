@@ -12,6 +12,7 @@ import (
 
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/suspicion"
 	"github.com/keysentry/keysentry/event"
 )
 
@@ -68,7 +69,7 @@ type Incident struct {
 	Fingerprint string           `json:"fingerprint"`
 	Kind        finding.Kind     `json:"kind"`
 	Subject     finding.Subject  `json:"subject"`
-	Severity    finding.Severity `json:"severity"` // the highest of its findings
+	Severity    finding.Severity `json:"severity"` // the highest of its findings; page once the gate is met
 	State       State            `json:"state"`
 	// Generation counts reopenings: a button of an earlier life is stale.
 	Generation int `json:"generation"`
@@ -88,6 +89,12 @@ type Incident struct {
 	Held          uint64        `json:"held,omitempty"` // findings that came during the silence
 	Escalated     bool          `json:"escalated,omitempty"`
 	Denials       int           `json:"denials,omitempty"`
+
+	// Suspicion is what the findings about a key add up to; nil for other incidents.
+	// Read from the Set it is as of the newest finding. It is never changed in place.
+	Suspicion *suspicion.Assessment `json:"suspicion,omitempty"`
+	// GateMetAt is when the evidence first sufficed to propose a rotation; 0: not yet.
+	GateMetAt event.Instant `json:"gate_met_at,omitempty"`
 
 	Findings uint64     `json:"findings"` // findings folded in, dropped ones not
 	Events   uint64     `json:"events"`   // events behind them
@@ -159,7 +166,13 @@ func (i *Incident) HasRule(id string) bool {
 	return slices.ContainsFunc(i.Rules, func(r Rule) bool { return r.ID == id })
 }
 
-// Clone shares no memory with i, but for the evidence of Lead, which is never changed.
+// AboutKey reports whether the incident says that a server key is in other hands, so
+// that a rotation is proposed only on evidence that suffices.
+func (i *Incident) AboutKey() bool {
+	return i.Kind == finding.KeyCompromise || i.Kind == finding.SecretLeak
+}
+
+// Clone shares no memory that changes with i.
 func (i *Incident) Clone() Incident {
 	c := *i
 	c.Rules = slices.Clone(i.Rules)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/suspicion"
 	"github.com/keysentry/keysentry/event"
 )
 
@@ -30,6 +31,9 @@ type Set struct {
 
 	messages map[string]*Message // not yet sent
 	notices  map[string][]Notice // by incident: told in the thread as soon as possible
+
+	// accounts add the findings up, for incidents about a key in other hands.
+	accounts map[string]*suspicion.Account
 
 	leader, previous Leader
 	touched          map[string]struct{} // incidents that changed since TakeTouched
@@ -84,6 +88,7 @@ func NewSet() *Set {
 		incidents: map[string]*Incident{}, latest: map[string]string{}, runs: map[string]*Run{},
 		links: map[string]string{}, orphans: map[string]orphan{}, decisions: map[string]journal.Decision{},
 		messages: map[string]*Message{}, notices: map[string][]Notice{}, touched: map[string]struct{}{},
+		accounts: map[string]*suspicion.Account{},
 	}
 }
 
@@ -94,6 +99,17 @@ func (s *Set) Last() int64 { return s.last }
 func (s *Set) Incident(id string) (*Incident, bool) {
 	i, ok := s.incidents[id]
 	return i, ok
+}
+
+// Assess says what an incident's findings add up to at an instant; nil when they say
+// nothing about a key.
+func (s *Set) Assess(id string, at event.Instant) *suspicion.Assessment {
+	a := s.accounts[id]
+	if a == nil || a.Empty() {
+		return nil
+	}
+	out := a.Assess(at)
+	return &out
 }
 
 // Latest finds the newest incident with a fingerprint.

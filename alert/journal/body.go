@@ -71,6 +71,14 @@ type Decision struct {
 	Verdict    string        `json:"verdict,omitempty"` // close: true, false, benign
 	Choice     string        `json:"choice,omitempty"`  // overdue: extend, revoke_now, back_out
 	Refused    string        `json:"refused,omitempty"` // why it had no effect; empty when accepted
+	// Network and KeyID name the server key of a report, an adoption or a denial; a
+	// report without a key is about the network's live one.
+	Network string `json:"network,omitempty"`
+	KeyID   string `json:"key_id,omitempty"`
+	// Created is when an adopted key was made; absent: unknown. Probe is what the
+	// platform said of it: agreed, refused, or empty when it was not asked.
+	Created event.Instant `json:"created,omitempty"`
+	Probe   string        `json:"probe,omitempty"`
 	// Generation is the incident's generation that the person saw; another one now
 	// makes the decision stale. Absent: whatever it is.
 	Generation *int `json:"generation,omitempty"`
@@ -87,6 +95,16 @@ const (
 	ActionResume  = "resume"
 	ActionChoose  = "choose"
 	ActionStart   = "start" // a person asks for a playbook: Playbook run planned from an incident or by name
+
+	ActionReportLeak = "report_leak" // a person knows that a key is in other hands
+	ActionAdoptKey   = "adopt_key"   // a key that exists is one of ours
+	ActionDenyKey    = "deny_key"    // a key that works is none of ours
+)
+
+// What the platform said of a key, in Decision.Probe and KeyChange.Probe.
+const (
+	ProbeAgreed  = "agreed"
+	ProbeRefused = "refused"
 )
 
 // RunPlanned is a plan: what a run would do, bound by its hash. A run starts
@@ -184,12 +202,24 @@ type ConfigChange struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// KeyChange is a fact about a server key that our own runs produced and that
-// detection takes as trusted: created, activated, revoked.
+// KeyChange is a fact about a server key that our own runs or a person produced
+// and that detection takes as trusted: created, activated, revoked, adopted, denied.
 type KeyChange struct {
 	Network string        `json:"network"`
 	KeyID   string        `json:"key_id"`
-	State   string        `json:"state"` // created, active, retired, revoked
+	State   string        `json:"state"` // created, active, retired, revoked, adopted, denied
 	At      event.Instant `json:"at"`
 	RunID   string        `json:"run_id,omitempty"`
+	// Person adopted or denied the key. Of an adopted one, Created is absent when
+	// nobody knows it, and Probe is empty when the platform was not asked: such an
+	// entry is listed and believed by nobody.
+	Person  string        `json:"person,omitempty"`
+	Created event.Instant `json:"created,omitempty"`
+	Probe   string        `json:"probe,omitempty"`
 }
+
+// States of a KeyChange that only a person tells.
+const (
+	KeyAdopted = "adopted"
+	KeyDenied  = "denied"
+)

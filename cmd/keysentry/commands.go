@@ -27,7 +27,7 @@ func commands(std stdio) []*cobra.Command {
 	}{
 		{groupTry, []*cobra.Command{demoCommand(std), devCommand(std), simulateCommand(std)}},
 		{groupRun, []*cobra.Command{runCommand(std), checkConfigCommand(std), doctorCommand(std)}},
-		{groupAsk, []*cobra.Command{incidentsCommand(std), playbookCommand(std), postureCommand(std), queryCommand(std), journalCommand(std)}},
+		{groupAsk, []*cobra.Command{incidentsCommand(std), keysCommand(std), playbookCommand(std), postureCommand(std), queryCommand(std), journalCommand(std)}},
 		{groupWork, []*cobra.Command{rulesCommand(std), mapCommand(std), replayCommand(std), quarantineCommand(std)}},
 		{groupMeasure, []*cobra.Command{tortureCommand(std), benchCommand(std), qualityCommand(std)}},
 		{"", []*cobra.Command{versionCommand(std)}},

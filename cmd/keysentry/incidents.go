@@ -61,7 +61,7 @@ your personal credential (alert.people[].credential).`)
 		return decide(c.Context(), std, d, journal.Decision{Action: journal.ActionSilence, IncidentID: args[0], Reason: *silenceReason,
 			Until: event.At(time.Now().Add(*hold))})
 	}
-	c.AddCommand(list_, showCmd, ack, closeCmd, silence)
+	c.AddCommand(list_, showCmd, ack, closeCmd, silence, reportLeakCommand(std, d))
 	return c
 }
 
@@ -113,6 +113,13 @@ func writeIncident(w io.Writer, i incident.Incident) {
 		}
 		fmt.Fprintln(w)
 	}
+	if a := i.Suspicion; a != nil {
+		fmt.Fprintf(w, "\nwhy this score\n  %s\n", p(a.Words()))
+		for k := range a.Contributions {
+			fmt.Fprintf(w, "  %s\n", p(a.Contributions[k].Words()))
+		}
+		fmt.Fprintf(w, "  %s\n", p(a.Gate.Words()))
+	}
 	if i.Lead.Resolution != "" {
 		fmt.Fprintf(w, "\nwhat to do\n  %s\n", i.Lead.Resolution)
 	}
@@ -149,5 +156,10 @@ func decide(ctx context.Context, std stdio, d daemonFlags, dec journal.Decision)
 	if err != nil {
 		return err
 	}
-	return show(std.out, *d.format, dec, func(w io.Writer) { fmt.Fprintf(w, "%s: recorded as %s\n", dec.Action, dec.Person) })
+	return show(std.out, *d.format, dec, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: recorded as %s\n", dec.Action, dec.Person)
+		if dec.KeyID != "" && dec.IncidentID != "" {
+			fmt.Fprintf(w, "incident %s about key %s\n", dec.IncidentID, alert.Printable(dec.KeyID))
+		}
+	})
 }

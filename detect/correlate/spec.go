@@ -94,9 +94,17 @@ func newSpec(c *rules.Correlation, cfg Config) (*spec, error) {
 		s.evidence = 1
 	}
 	s.forward, s.need = condition(c)
-	s.forward = s.forward || c.Type == rules.Absence && c.After
+	s.forward = s.forward || c.Type == rules.Absence && (c.After || c.Wait > 0)
 	s.finish(cfg)
 	return s, nil
+}
+
+// before is how far back from an event of a forward absence its partner may lie.
+func (s *spec) before() event.Instant {
+	if s.typ == rules.Absence && !s.corr.After {
+		return s.span
+	}
+	return 0
 }
 
 func (s *spec) finish(cfg Config) {
@@ -229,11 +237,13 @@ func evaluate(x *rules.BoolExpr, mask uint64) bool {
 
 // key appends the group's key for one input to buf; false when a value is
 // missing. A value is preceded by its length, so that no two groups share a key.
+// Where a rule that stands for itself is about the server key, events of sessions
+// take part without naming one: they are about the live key.
 func (s *spec) key(buf []byte, in *Input, input int) ([]byte, bool) {
 	if s.standard != nil {
 		for i, f := range s.standard {
 			v, ok := in.Event.Text(f)
-			if !ok && i > 0 {
+			if !ok && i > 0 && f != event.FieldKeyID {
 				return buf, false
 			}
 			buf = appendValue(buf, v)

@@ -108,6 +108,9 @@ type Finding struct {
 	Threshold   string `json:"threshold,omitempty"`
 	Approximate bool   `json:"approximate,omitempty"`
 
+	// Risk is the finding's weight as evidence about a server key; nil for none.
+	Risk *Risk `json:"risk,omitempty"`
+
 	Cause           event.Cause `json:"cause,omitempty"`
 	CauseConfidence float32     `json:"cause_confidence,omitempty"`
 
@@ -132,6 +135,39 @@ type Finding struct {
 
 // MaxEvidence bounds Finding.Evidence.
 const MaxEvidence = 20
+
+// RuleUndeclaredRotation is the id of the finding about a key that nobody told of and
+// that works on hosts of ours. A person who adopts or denies the key settles it.
+const RuleUndeclaredRotation = "detect.undeclared_rotation"
+
+// Families of evidence that a server key is in other hands. Signals of one family
+// may have one innocent reason; two families seldom do.
+const (
+	Possession = "possession" // somebody has the key, or what it made
+	Place      = "place"      // it is used from where it should not be
+	Volume     = "volume"     // more, or for more users, than its season knows
+	Sequence   = "sequence"   // what should have come before or after did not
+	Lifecycle  = "lifecycle"  // keys, certificates or settings changed in an odd way
+)
+
+// Risk is what a finding says about a server key being in other hands.
+type Risk struct {
+	Family string `json:"family,omitempty"`
+	// Score is the weight of the finding in log-odds, in natural-log units; 0 when it
+	// rests on refused requests alone, which show only what the caller lacks.
+	Score float64 `json:"score"`
+	// Fact is set for what nobody outside can cause; it decides by itself.
+	Fact Fact `json:"fact,omitempty"`
+}
+
+// Fact is one of the few things that prove a leak without a second signal.
+type Fact string
+
+// The facts.
+const (
+	ValueSeen    Fact = "value_seen"    // the live key's value stood in a field of an event
+	PersonReport Fact = "person_report" // a person says so
+)
 
 // Evidence is one event of a finding, reduced to what a person needs.
 type Evidence struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/keysentry/keysentry/alert/incident"
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/alert/playbook"
+	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/finding"
 	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/detect/posture"
@@ -36,26 +37,43 @@ type clocks struct {
 // clocksEvery is how old the index may be.
 const clocksEvery = 10 * time.Second
 
-// Offset implements detect.Clocks. Of several partitions that know the host, an
-// anchored estimate counts before others.
-func (c *clocks) Offset(_, host string) (off, margin time.Duration, ok bool) {
+var _ detect.Estimates = (*clocks)(nil)
+
+// Offset implements detect.Clocks.
+func (c *clocks) Offset(network, host string) (off, margin time.Duration, ok bool) {
+	e, known := c.Estimate(network, host)
+	return e.Offset, e.Error, known && e.Confident
+}
+
+// Estimate implements detect.Estimates. Of several partitions that know the host,
+// an anchored estimate counts before others, and of those the one that rests on
+// most records.
+func (c *clocks) Estimate(_, host string) (offset.Estimate, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.source == nil {
-		return 0, 0, false
+		return offset.Estimate{}, false
 	}
 	if now := time.Now(); now.Sub(c.taken) > clocksEvery {
 		c.taken, c.hosts = now, map[string]offset.Estimate{}
 		for _, snap := range c.source() {
 			for _, h := range snap.Hosts {
-				if old, known := c.hosts[h.Name]; !known || (h.Current.Anchored && !old.Anchored) {
+				if old, known := c.hosts[h.Name]; !known || better(h.Current, old) {
 					c.hosts[h.Name] = h.Current
 				}
 			}
 		}
 	}
 	e, known := c.hosts[host]
-	return e.Offset, e.Error, known && e.Confident
+	return e, known && e.AsOf != 0
+}
+
+// better says which of two estimates of one clock counts.
+func better(a, b offset.Estimate) bool {
+	if a.Anchored != b.Anchored {
+		return a.Anchored
+	}
+	return a.Records > b.Records
 }
 
 // quarantining writes rejected records to the quarantine topic before the store
@@ -141,6 +159,37 @@ func (p positions) Save(ctx context.Context, detected map[event.Partition]int64)
 	}
 	p.a.kept.note(detected)
 	return nil
+}
+
+// sink takes ingest's findings to the manager, with what only the registries know:
+// whether a key whose value was found in an event is one that works.
+type sink struct{ a *App }
+
+// Deliver implements ingest.FindingSink.
+func (s sink) Deliver(ctx context.Context, findings []finding.Finding, p event.Partition, position int64) error {
+	s.weigh(findings)
+	return s.a.manager.Deliver(ctx, findings, p, position)
+}
+
+// Journal implements ingest.FindingSink.
+func (s sink) Journal(ctx context.Context, findings []finding.Finding) error {
+	s.weigh(findings)
+	return s.a.manager.Journal(ctx, findings)
+}
+
+// weigh takes their weight from leaks of keys that work no longer.
+func (s sink) weigh(findings []finding.Finding) {
+	for i := range findings {
+		f := &findings[i]
+		if f.Risk == nil || f.Risk.Fact != finding.ValueSeen {
+			continue
+		}
+		switch state := s.a.keyState(f.Subject.Network, f.Subject.Value); state {
+		case detect.KeyRetired, detect.KeyRevoked:
+			f.Risk = &finding.Risk{Family: f.Risk.Family}
+			f.Facts = append(f.Facts, finding.Pair{Field: "key_state", Value: string(state)})
+		}
+	}
 }
 
 // desk is the console's view of the incident desk.

@@ -21,6 +21,7 @@ import (
 	"github.com/keysentry/keysentry/alert/playbook"
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/ingest"
 	httpingest "github.com/keysentry/keysentry/ingest/http"
@@ -36,7 +37,7 @@ import (
 
 var (
 	_ ingest.Detector    = (*detect.Engine)(nil)
-	_ ingest.FindingSink = (*alert.Manager)(nil)
+	_ ingest.FindingSink = sink{}
 )
 
 // Options is what a daemon needs besides its configuration.
@@ -82,6 +83,8 @@ type App struct {
 	memory     *journalMemory
 	watch      *watch
 	doom       *doom
+
+	networks *networks.Table // nil: no table is configured
 
 	targets map[string]playbook.Target
 	keys    map[string]secret.Value // fingerprint keys by network
@@ -152,7 +155,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, operator("data_dir", err)
 	}
-	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildRules, a.buildResponse, a.buildPosture, a.buildEvents, a.buildConsole} {
+	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildNetworks, a.buildRules, a.buildResponse, a.buildPosture, a.buildEvents, a.buildConsole} {
 		if err := step(); err != nil {
 			a.close()
 			return nil, err
@@ -239,6 +242,7 @@ func (a *App) run(ctx context.Context) error {
 	start(0, middle, "episodes", a.keepEpisodes)
 	start(0, middle, "registries", a.keepRegistries)
 	start(0, middle, "rule memory", a.keepRuleMemory)
+	start(0, middle, "suspects", a.keepSuspects)
 	start(0, middle, "own keys", a.knowOwnKeys)
 	start(0, middle, "clock offsets", a.keepClockOffsets)
 	start(0, middle, "strays", a.reportStrays)

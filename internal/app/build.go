@@ -22,6 +22,7 @@ import (
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/detect/posture/check"
 	"github.com/keysentry/keysentry/event"
@@ -100,6 +101,26 @@ func compileRules(cfg config.RulesConfig, own []rules.File) (*rules.Set, []rules
 	return rules.Load(append(files, own...), rules.Options{Layout: rules.LayoutEvent, Placeholders: cfg.Placeholders, Disable: cfg.Disable})
 }
 
+// buildNetworks reads the table of networks, if there is one.
+func (a *App) buildNetworks() (err error) {
+	a.networks, err = ReadNetworks(a.cfg.Detect)
+	return operator("detect.networks_file", err)
+}
+
+// ReadNetworks reads the table of networks that the configuration names; nil
+// without one.
+func ReadNetworks(cfg detect.Config) (*networks.Table, error) {
+	if cfg.NetworksFile == "" {
+		return nil, nil
+	}
+	f, err := os.Open(cfg.NetworksFile)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was read only
+	return networks.Parse(cfg.NetworksFile, f)
+}
+
 func (a *App) buildRules() error {
 	a.stamp = stampRules(a.cfg.Rules.Paths) // before they are read: an edit in between is seen
 	own, _, err := ReadRuleFiles(a.cfg.Rules.Paths)
@@ -154,7 +175,7 @@ func (a *App) buildResponse() error {
 	}
 	var err error
 	a.manager, err = alert.New(a.cfg.Alert, alert.Deps{
-		Journal: a.journal, Notifier: notifier, Positions: positions{a}, Routes: routes, Database: a.cfg.Store.Database, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
+		Journal: a.journal, Notifier: notifier, Positions: positions{a}, Routes: routes, Keys: keyBook{a}, Database: a.cfg.Store.Database, Now: a.opts.Now, Logger: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {
 		return operator("alert", err)
@@ -231,7 +252,7 @@ func (a *App) buildPlaybooks() (err error) {
 	if err != nil {
 		return operator("playbooks", err)
 	}
-	a.proposer = newProposer(&proposer{enabled: a.cfg.Playbook.Propose, manager: a.manager, runner: a.runner, library: a.library, inputs: a.planInputs,
+	a.proposer = newProposer(&proposer{enabled: a.cfg.Playbook.Propose, manager: a.manager, runner: a.runner, library: a.library, inputs: a.planInputs, dead: a.deadKey,
 		leading: func() bool { return a.engine() != nil }, log: a.log})
 	a.subscribe()
 	return nil
@@ -278,6 +299,22 @@ func (a *App) planInputs(inc incident.Incident) map[string]string {
 	return nil
 }
 
+// deadKey reports whether the incident is about a key that is known to be revoked.
+func (a *App) deadKey(inc incident.Incident) bool {
+	return inc.Subject.Field == event.FieldKeyID.String() && a.keyState(inc.Subject.Network, inc.Subject.Value) == detect.KeyRevoked
+}
+
+// keyState is what the live engine's registry says of a key; empty when it says
+// nothing.
+func (a *App) keyState(network, keyID string) detect.KeyState {
+	if engine := a.engine(); engine != nil {
+		if k, ok := engine.Key(network, keyID); ok {
+			return k.State
+		}
+	}
+	return ""
+}
+
 func (a *App) buildPosture() (err error) {
 	reg := registry{a.store}
 	a.posture, err = posture.New(a.cfg.Posture, posture.Deps{
@@ -296,7 +333,7 @@ func (a *App) buildConsole() (err error) {
 		events = a.events
 	}
 	a.console, err = console.New(a.cfg.HTTP, console.Deps{
-		Desk: desk{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks, Events: events,
+		Desk: desk{a}, Keys: keyRoom{a}, Planner: a.runner, Status: a.status, Leader: a.leaderURL, Slack: clicks, Events: events,
 		Scorecard: func(ctx context.Context) (posture.Scorecard, error) { return a.posture.Scorecard(ctx), nil },
 		Metrics:   a.opts.Metrics, Logger: a.log,
 	})

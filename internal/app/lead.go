@@ -245,7 +245,8 @@ func (a *App) takeUp(s *session) error {
 func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	s := &session{epoch: epoch, clocks: &clocks{}, rules: a.ruleSet()}
 	var err error
-	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: s.rules, Clocks: s.clocks, Imported: a.imported, Stored: a.stored(), Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
+	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: s.rules, Clocks: s.clocks, Declared: declared(a.cfg), Imported: a.imported, Networks: a.networks,
+		Stored: a.stored(), Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
 	if err != nil {
 		return nil, operator("detect", err)
 	}
@@ -253,6 +254,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", errTakeOver, err)
 	}
 	a.memory.brief(s.engine)
+	s.engine.Bar(suspects(a.manager.Suspects()))
 	bounded, cancel := context.WithTimeout(ctx, memoryAtStart)
 	defer cancel()
 	if err := a.loadRuleMemory(bounded, s.engine, false); err != nil {
@@ -263,7 +265,7 @@ func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 		return nil, err
 	}
 	s.pipeline, err = ingest.New(a.cfg.Ingest.Config, ingest.Deps{
-		Source: a.kafka, Writer: &quarantining{EventWriter: &doomed{a.writer, a.doom}, produce: a.produceRejects, log: a.log}, Detector: s.engine, Sink: a.manager,
+		Source: a.kafka, Writer: &quarantining{EventWriter: &doomed{a.writer, a.doom}, produce: a.produceRejects, log: a.log}, Detector: s.engine, Sink: sink{a},
 		Decoder: decoder, Verdicts: kafka.NewVerdicts(a.kafka), VerdictKey: a.verdictKey, Now: a.opts.Now, Log: a.log, Metrics: a.opts.Metrics,
 	})
 	if err != nil {

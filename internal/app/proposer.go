@@ -17,7 +17,9 @@ import (
 )
 
 // proposer plans a playbook when an incident triggers it, on the leader. It only
-// proposes: nothing runs before a person approves. What comes while this member
+// proposes: nothing runs before a person approves. About a key in other hands it
+// proposes nothing before the evidence suffices (detect/suspicion); a person may ask
+// for a plan from any incident. What comes while this member
 // does not lead, or while the journal takes nothing, is looked at again later.
 type proposer struct {
 	enabled bool
@@ -26,7 +28,10 @@ type proposer struct {
 	library *playbook.Library
 	leading func() bool
 	inputs  func(inc incident.Incident) map[string]string
-	log     *slog.Logger
+	// dead says that the incident is about a key that works no longer, so that
+	// replacing the live one would change nothing.
+	dead func(inc incident.Incident) bool
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	waiting map[string]bool // incident ids
@@ -118,6 +123,9 @@ func (p *proposer) propose(ctx context.Context, id string) bool {
 	inc, ok := p.manager.Incident(id)
 	if !ok || !inc.State.Active() || p.hasRun(inc) {
 		return true
+	}
+	if inc.AboutKey() && (inc.GateMetAt == 0 || p.dead(inc)) {
+		return true // the finding that changes this wakes us again
 	}
 	for _, pb := range p.library.Propose(inc.Kind, inc.Severity) {
 		planned, err := p.runner.Plan(ctx, playbook.PlanRequest{Playbook: pb.Name, IncidentID: inc.ID, Network: inc.Subject.Network, Inputs: p.inputs(inc)})

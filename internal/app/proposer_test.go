@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -82,6 +83,7 @@ type office struct {
 
 	mu      sync.Mutex
 	leading bool
+	dead    bool // the key of the incident; set before anything runs
 }
 
 func newOffice(t *testing.T) *office {
@@ -114,6 +116,7 @@ func newOffice(t *testing.T) *office {
 	}
 	o.proposer = newProposer(&proposer{enabled: true, manager: o.manager, runner: o.runner, library: library, log: slog.New(slog.DiscardHandler),
 		inputs: func(incident.Incident) map[string]string { return nil },
+		dead:   func(incident.Incident) bool { return o.dead },
 		leading: func() bool {
 			o.mu.Lock()
 			defer o.mu.Unlock()
@@ -144,13 +147,25 @@ func (o *office) lead() {
 	o.runner.Lead(o.t.Context(), 1)
 }
 
-// stolen writes what the former leader did before it died.
+// stolen writes what the former leader did before it died: two independent signals.
 func (o *office) stolen() {
+	o.signal(finding.Place, 1)
+	o.signal(finding.Volume, 2)
+}
+
+// signal journals a finding about the key, over one event, and its incident.
+func (o *office) signal(family string, offset int64) {
 	at := event.At(time.Now())
-	f := finding.Finding{ID: "f1", RuleID: "r", RuleTitle: "R", Kind: finding.KeyCompromise, Severity: finding.Page, Fired: at, First: at, Last: at, Count: 1,
-		Subject: finding.Subject{Network: "net", Field: "key_id", Value: "k1"}}
+	id := fmt.Sprintf("f-%d", offset)
+	f := finding.Finding{ID: id, RuleID: family, RuleTitle: family, Kind: finding.KeyCompromise, Severity: finding.Page, Fired: at, First: at, Last: at, Count: 1,
+		Subject: finding.Subject{Network: "net", Field: "key_id", Value: "k1"}, Risk: &finding.Risk{Family: family, Score: 3},
+		Evidence: []finding.Evidence{{Ref: event.Ref{Topic: "t", Offset: offset}, TS: at, Type: event.TypeAuthTokenIssued}}}
 	o.journal.append(o.t, journal.KindFinding, f)
-	o.journal.append(o.t, journal.KindIncident, journal.IncidentChange{IncidentID: "inc-1", Op: incident.OpOpen, FindingID: "f1", Kind: f.Kind})
+	op := incident.OpJoin
+	if _, ok := o.manager.Incident("inc-1"); !ok {
+		op = incident.OpOpen
+	}
+	o.journal.append(o.t, journal.KindIncident, journal.IncidentChange{IncidentID: "inc-1", Op: op, FindingID: id, Kind: f.Kind})
 }
 
 func (o *office) plans(want int) {
@@ -198,10 +213,48 @@ func TestAReopenedIncidentGetsAPlanOfItsOwn(t *testing.T) {
 		o.plans(1)
 		run := o.manager.Runs()[0].ID
 		o.journal.append(t, journal.KindRunState, journal.RunState{RunID: run, State: "denied", Ended: true})
-		o.journal.append(t, journal.KindIncident, journal.IncidentChange{IncidentID: "inc-1", Op: incident.OpJoin, FindingID: "f2"})
+		o.signal(finding.Sequence, 3)
 		o.plans(1) // one that was denied is not asked for again
 		o.journal.append(t, journal.KindIncident, journal.IncidentChange{IncidentID: "inc-1", Op: incident.OpResolve})
 		o.journal.append(t, journal.KindIncident, journal.IncidentChange{IncidentID: "inc-1", Op: incident.OpReopen})
+		o.signal(finding.Possession, 4)
 		o.plans(2)
+	})
+}
+
+func TestNothingIsProposedBeforeTheEvidenceSuffices(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.run()()
+		o.lead()
+		o.signal(finding.Place, 1)
+		o.plans(0)
+		o.signal(finding.Volume, 1) // the same event says nothing new
+		o.plans(0)
+		// The gate limits our proposals, not people.
+		planned, err := o.runner.Plan(t.Context(), playbook.PlanRequest{Playbook: "rotate-server-key", IncidentID: "inc-1", Network: "net", RequestedBy: "ada"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.plans(1)
+		o.journal.append(t, journal.KindRunState, journal.RunState{RunID: planned.RunID, State: "denied", Ended: true})
+		o.journal.append(t, journal.KindIncident, journal.IncidentChange{IncidentID: "inc-1", Op: incident.OpResolve})
+		o.journal.append(t, journal.KindIncident, journal.IncidentChange{IncidentID: "inc-1", Op: incident.OpReopen})
+		o.plans(1)
+		o.signal(finding.Sequence, 2)
+		o.plans(2)
+	})
+}
+
+func TestNothingIsProposedForADeadKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		o.dead = true
+		defer o.run()()
+		o.lead()
+		o.stolen()
+		o.plans(0)
 	})
 }

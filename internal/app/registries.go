@@ -1,16 +1,19 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest/kafka"
+	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/store"
 )
 
@@ -34,7 +37,7 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 		known := make([]detect.Key, 0, len(keys))
 		for _, k := range keys {
 			known = append(known, detect.Key{Network: k.Network, KeyID: k.KeyID, State: detect.KeyState(k.State), Created: k.Created,
-				Activated: k.Activated, Retired: k.Retired, Revoked: k.Revoked, Source: "store"})
+				Activated: k.Activated, Retired: k.Retired, Revoked: k.Revoked, Source: cmp.Or(strings.Join(k.ToldBy, ", "), "store")})
 		}
 		e.LoadKeys(known)
 	} else {
@@ -55,6 +58,15 @@ func (a *App) loadRegistries(ctx context.Context, e *detect.Engine) error {
 		e.LoadSnapshot(snap)
 	}
 	return nil
+}
+
+// declared is what the configuration says about networks.
+func declared(cfg *config.Config) map[string]detect.Declared {
+	out := make(map[string]detect.Declared, len(cfg.Networks))
+	for name, n := range cfg.Networks {
+		out[name] = n.Declared
+	}
+	return out
 }
 
 // stored reads what windows are filled from.

@@ -47,7 +47,7 @@ type Config struct {
 	Alert    alert.Config           `yaml:"alert"`
 	Slack    slack.Config           `yaml:"slack"`
 	Playbook PlaybookConfig         `yaml:"playbooks"`
-	Networks map[string]NetworkSpec `yaml:"networks,omitempty"` // by the network's name: what playbooks may act on
+	Networks map[string]NetworkSpec `yaml:"networks,omitempty"` // by the network's name: what is known of it, and what playbooks may act on
 	Posture  posture.Config         `yaml:"posture"`
 }
 
@@ -111,8 +111,10 @@ type EscrowConfig struct {
 	Recipient string `yaml:"recipient"` // age recipient, age1...
 }
 
-// NetworkSpec is what playbooks may act on in one network.
+// NetworkSpec is what is declared of one network, and what playbooks may act on in
+// it.
 type NetworkSpec struct {
+	detect.Declared `yaml:",inline"`
 	// FingerprintKey is the key with which the network's producers make
 	// fingerprints.
 	FingerprintKey secret.Ref     `yaml:"fingerprint_key"`
@@ -225,7 +227,11 @@ func (c *Config) validateCredentials() []error {
 }
 
 func (n NetworkSpec) validate() []error {
-	var errs []error
+	errs := n.Declared.Validate()
+	declares := len(n.Regions) > 0 || len(n.Certificates) > 0
+	if n.Provider.Type == "" && declares && n.FingerprintKey.IsZero() {
+		return errs // nothing acts on it
+	}
 	if err := n.FingerprintKey.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("fingerprint_key: %w", err))
 	}

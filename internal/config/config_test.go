@@ -32,21 +32,25 @@ func TestEveryFaultIsNamedByItsPath(t *testing.T) {
 		yaml string
 		want []string
 	}{
-		"nothing at all":        {"", []string{"kafka.brokers:", "journal.key:"}},
-		"unknown key":           {minimal + "kafak: {}\n", []string{`line 4: unknown key "kafak"`}},
-		"unknown nested key":    {minimal + "http: {listen: \"127.0.0.1:1\", prot: 3}\n", []string{`unknown key "prot"`}},
-		"wrong type":            {minimal + "store: {addrs: 3}\n", []string{"line 3: want a list, got int"}},
-		"two faults":            {minimal + "log: {level: loud, format: xml}\n", []string{"log.level:", "log.format:"}},
-		"public port":           {minimal + "http: {listen: \"0.0.0.0:8340\"}\n", []string{"http.listen:", "not loopback"}},
-		"no rules":              {minimal + "rules: {builtin: false}\n", []string{"rules:"}},
-		"secret in the file":    {strings.Replace(minimal, "{env: K}", "hunter2", 1), []string{"line 3: want {file: PATH} or {env: NAME}"}},
-		"secret named twice":    {strings.Replace(minimal, "{env: K}", "{env: K, file: f}", 1), []string{"journal.key:", "not both"}},
-		"second document":       {minimal + "---\n{}\n", []string{"second YAML document"}},
-		"not YAML":              {"a: [", []string{"did not find"}},
-		"a wrong credential":    {minimal + "alert: {people: [{id: a, credential: {env: A, file: B}}]}\n", []string{"alert.people[0].credential:"}},
-		"words of no list":      {minimal + "ingest: {topics: [{name: a, origin: mars}, {name: b, origin: moon}]}\n", []string{`ingest.topics[0].origin: unknown origin "mars" (line 4)`, "ingest.topics[1].origin:"}},
-		"a half network":        {minimal + "networks: {acme: {fingerprint_key: {env: F}, provider: {type: simulated}}}\n", []string{"networks.acme.provider.url:", "networks.acme.secret.type:", "networks.acme.probe_user:"}},
-		"unknown network key":   {minimal + "networks:\n  acme:\n    fingerprint: {env: F}\n", []string{`line 6: unknown key "fingerprint"`}},
+		"nothing at all":      {"", []string{"kafka.brokers:", "journal.key:"}},
+		"unknown key":         {minimal + "kafak: {}\n", []string{`line 4: unknown key "kafak"`}},
+		"unknown nested key":  {minimal + "http: {listen: \"127.0.0.1:1\", prot: 3}\n", []string{`unknown key "prot"`}},
+		"wrong type":          {minimal + "store: {addrs: 3}\n", []string{"line 3: want a list, got int"}},
+		"two faults":          {minimal + "log: {level: loud, format: xml}\n", []string{"log.level:", "log.format:"}},
+		"public port":         {minimal + "http: {listen: \"0.0.0.0:8340\"}\n", []string{"http.listen:", "not loopback"}},
+		"no rules":            {minimal + "rules: {builtin: false}\n", []string{"rules:"}},
+		"secret in the file":  {strings.Replace(minimal, "{env: K}", "hunter2", 1), []string{"line 3: want {file: PATH} or {env: NAME}"}},
+		"secret named twice":  {strings.Replace(minimal, "{env: K}", "{env: K, file: f}", 1), []string{"journal.key:", "not both"}},
+		"second document":     {minimal + "---\n{}\n", []string{"second YAML document"}},
+		"not YAML":            {"a: [", []string{"did not find"}},
+		"a wrong credential":  {minimal + "alert: {people: [{id: a, credential: {env: A, file: B}}]}\n", []string{"alert.people[0].credential:"}},
+		"words of no list":    {minimal + "ingest: {topics: [{name: a, origin: mars}, {name: b, origin: moon}]}\n", []string{`ingest.topics[0].origin: unknown origin "mars" (line 4)`, "ingest.topics[1].origin:"}},
+		"a half network":      {minimal + "networks: {acme: {fingerprint_key: {env: F}, provider: {type: simulated}}}\n", []string{"networks.acme.provider.url:", "networks.acme.secret.type:", "networks.acme.probe_user:"}},
+		"unknown network key": {minimal + "networks:\n  acme:\n    fingerprint: {env: F}\n", []string{`line 6: unknown key "fingerprint"`}},
+		"declared facts that contradict themselves": {minimal + "networks: {acme: {regions: [''], certificates: [{id: c1, cn: chat, not_before: 2026-02-01T00:00:00Z, not_after: 2026-01-01T00:00:00Z}, " +
+			"{id: c1, cn: chat, not_after: tomorrow}, {cn: mail, disabled: true}, {id: c2}]}}\n",
+			[]string{"networks.acme.regions[0]:", "networks.acme.certificates[0].not_after:", "networks.acme.certificates[1].not_after:", "networks.acme.certificates[1].id: c1 is declared twice",
+				"networks.acme.certificates[2].id:", "networks.acme.certificates[3].cn:"}},
 		"an unknown provider":   {minimal + "networks: {acme: {fingerprint_key: {env: F}, provider: {type: magic}}}\n", []string{`networks.acme.provider.type: "magic"`}},
 		"an unknown authority":  {minimal + "alert: {authority: {fly: [a]}}\n", []string{"alert.authority.fly:"}},
 		"events for no topic":   {minimal + "ingest: {http: {sources: [{name: gw, token: {env: T}, topic: nope}]}}\n", []string{"ingest.http.sources[0].topic:", `"nope"`}},
@@ -104,7 +108,8 @@ func TestSourcesOfEventsOverHTTP(t *testing.T) {
 
 func TestPrintAndLoadAgree(t *testing.T) {
 	t.Parallel()
-	c, err := Parse("k.yml", []byte(minimal+"networks: {acme: {fingerprint_key: {env: F}, probe_user: p}}\n"+
+	c, err := Parse("k.yml", []byte(minimal+"networks: {acme: {fingerprint_key: {env: F}, probe_user: p}, "+
+		"declared: {regions: [eu], certificates: [{id: c1, cn: chat, service: chat, not_after: 2026-12-31T00:00:00Z}, {cn: mail}]}}\n"+
 		"ingest: {http: {sources: [{name: gw, token: {env: T}, topic: auth.events, max_body_bytes: 4096}]}}\n"))
 	if err != nil {
 		t.Fatal(err)

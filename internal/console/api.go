@@ -128,6 +128,11 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if d.Action == journal.ActionAdoptKey {
+		fail(w, http.StatusBadRequest, "a key is adopted by its value, which the platform is asked about: POST /api/v1/keys/adopt")
+		return
+	}
+	d.Probe, d.Created = "", 0
 	// Who decides is who holds the credential, whatever the body says. Ids are the
 	// person's own, so that nobody takes the id of another's click beforehand.
 	d.Person, d.Refused = who, ""

@@ -64,6 +64,7 @@ type Position struct {
 // Deps is what the console shows and where it sends what it is asked to do.
 type Deps struct {
 	Desk    Desk
+	Keys    KeyRoom
 	Planner Planner
 	Status  func() Status
 	// Leader is the base URL of the leader when it is another member, else empty.
@@ -184,6 +185,8 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/runs/{id}", s.run)
 	mux.HandleFunc("GET /api/v1/posture", s.posture)
 	mux.HandleFunc("POST /api/v1/decisions", s.toLeader(s.decide))
+	mux.HandleFunc("GET /api/v1/keys", s.toLeader(s.keys))
+	mux.HandleFunc("POST /api/v1/keys/adopt", s.toLeader(s.adopt))
 	mux.HandleFunc("POST /api/v1/plans", s.toLeader(s.plan))
 	if s.deps.Slack != nil {
 		mux.HandleFunc("POST "+slackPath, s.toLeader(s.deps.Slack.ServeHTTP))

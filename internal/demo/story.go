@@ -145,10 +145,19 @@ func (w *world) straggler(ctx context.Context) bool {
 	return ok
 }
 
-// steal lets a thief try a key for a while.
-func (w *world) steal(ctx context.Context, key secret.Value, d time.Duration) {
+// A thief that tries a key, and one that uses it.
+const (
+	trying = 5  // mints a second
+	using  = 30 // more than any backend
+)
+
+// retiredForeign is the shipped rule on a retired key in other hands.
+const retiredForeign = "b3ddb0c2-46bb-407e-89ae-713089f0f361"
+
+// steal lets a thief have a key for a while.
+func (w *world) steal(ctx context.Context, key secret.Value, rate float64, d time.Duration) {
 	thief, err := platform.NewThief(platform.ThiefConfig{Network: network, Key: key, From: netip.MustParseAddr("203.0.113.66"),
-		UserAgent: "python-requests/2.32", MintsPerSecond: 5, Users: 50, Seed: 3}, w.fleetDeps)
+		UserAgent: "python-requests/2.32", MintsPerSecond: rate, Users: 2000, Seed: 3}, w.fleetDeps)
 	if err != nil {
 		w.out.say("the thief failed: %v", err)
 		return
@@ -163,8 +172,8 @@ func (w *world) steal(ctx context.Context, key secret.Value, d time.Duration) {
 func (w *world) theft(ctx context.Context) bool {
 	w.out.chapter("A stolen key")
 	w.out.say("somebody at 203.0.113.66 tries the key that was rotated away")
-	w.steal(ctx, w.firstKey, 3*time.Second)
-	inc, ok := w.incident(ctx, func(i incident.Incident) bool { return i.Kind == finding.KeyCompromise })
+	w.steal(ctx, w.firstKey, trying, 3*time.Second)
+	inc, ok := w.incident(ctx, func(i incident.Incident) bool { return i.Kind == finding.KeyCompromise && i.HasRule(retiredForeign) })
 	w.out.verdict(ok, "page %s: %s", inc.ID, inc.Lead.Summary)
 	if !ok {
 		return false
@@ -172,7 +181,37 @@ func (w *world) theft(ctx context.Context) bool {
 	fired := inc.Lead.Fired.Time()
 	w.out.verdict(inc.Severity == finding.Page && inc.Lead.Cause == event.CauseRetiredKeyForeign,
 		"its cause is %s, seen %s after the first use", inc.Lead.Cause, fired.Sub(inc.Lead.First.Time()).Round(time.Millisecond))
-	return ok
+	runs, err := w.client.Runs(ctx)
+	w.out.verdict(err == nil && len(runs) == 0, "nothing is proposed: a refused call says nothing about the live key")
+	return w.stolen(ctx)
+}
+
+// stolen lets the thief have the live key, too.
+func (w *world) stolen(ctx context.Context) bool {
+	live, err := w.secrets.Get(ctx, secretName)
+	if err != nil {
+		w.out.verdict(false, "the live key is not in the store: %v", err)
+		return false
+	}
+	keyID := w.fleetDeps.Fingerprint(live.Value.Reveal())
+	w.out.say("the same place held the live key, too: now it mints tokens, for one user after the other")
+	w.steal(ctx, live.Value, using, 12*time.Second)
+	inc, ok := w.incident(ctx, func(i incident.Incident) bool {
+		return i.Kind == finding.KeyCompromise && i.Subject.Value == keyID && i.GateMetAt != 0
+	})
+	if ok {
+		inc, err = w.client.Incident(ctx, inc.ID)
+	}
+	if !ok || err != nil || inc.Suspicion == nil {
+		w.out.verdict(false, "the evidence about the live key suffices to propose a rotation (%v)", err)
+		return false
+	}
+	w.out.verdict(inc.Severity == finding.Page, "page %s: %s", inc.ID, inc.Suspicion.Words())
+	for _, c := range inc.Suspicion.Contributions {
+		w.out.say("  %s", c.Words())
+	}
+	w.out.verdict(inc.Suspicion.Gate.Met, "the evidence %s", inc.Suspicion.Gate.Words())
+	return inc.Suspicion.Gate.Met
 }
 
 // waitingRun is the run that waits for approval.
@@ -277,11 +316,11 @@ func (w *world) tripwire(ctx context.Context) bool {
 	}
 	keyID := w.fleetDeps.Fingerprint(before.Value.Reveal())
 	w.out.say("somebody at 203.0.113.66 tries the key that was just revoked")
-	w.steal(ctx, before.Value, 3*time.Second)
+	w.steal(ctx, before.Value, trying, 3*time.Second)
 	inc, ok := w.incident(ctx, func(i incident.Incident) bool {
-		return i.Kind == finding.KeyCompromise && i.Subject.Value == keyID
+		return i.Kind == finding.KeyCompromise && i.Subject.Value == keyID && i.HasRule(retiredForeign)
 	})
-	w.out.verdict(ok, "recognised at once: %s (%s)", inc.Lead.Cause, inc.ID)
+	w.out.verdict(ok, "recognised at once as a retired key in other hands (%s)", inc.ID)
 	return ok
 }
 

@@ -58,11 +58,17 @@ func TestScore(t *testing.T) {
 		"nobody was told": {func(p *play) {}, []string{"every visible attack", "a rotation is proposed in every theft"}, []string{"nobody was told", "no rotation"}},
 		"a ticket only": {func(p *play) { p.tickets = []alarm{{at: p.labels[0].First, rule: "r", attacks: []int{0}}} },
 			[]string{"every visible attack", "a rotation is proposed in every theft"}, []string{"a ticket only (r)", "no rotation"}},
-		"another subject": {func(p *play) { p.wake(time.Second, finding.KeyCompromise, key("k2")); p.plan(time.Second, key("k2"), 0) },
+		"another subject": {func(p *play) {
+			p.wake(time.Second, finding.KeyCompromise, key("k2"))
+			p.plan(time.Second, key("k2"), 0)
+		},
 			[]string{"every visible attack", "a rotation is proposed in every theft"}, []string{"a page, but of kind key_compromise about key_id k2", "no rotation"}},
 		"another kind": {func(p *play) { p.wake(time.Second, finding.Other, key("k1")); p.plan(time.Second, key("k1"), 0) },
 			[]string{"every visible attack"}, []string{"a page, but of kind other"}},
-		"too late": {func(p *play) { p.wake(61*time.Second, finding.KeyCompromise, key("k1")); p.plan(5*time.Minute+time.Second, key("k1"), 0) },
+		"too late": {func(p *play) {
+			p.wake(61*time.Second, finding.KeyCompromise, key("k1"))
+			p.plan(5*time.Minute+time.Second, key("k1"), 0)
+		},
 			[]string{"every visible attack", "a rotation is proposed in every theft"}, []string{"only 1m1s after", "no rotation"}},
 		"blind": {func(p *play) { p.labels[0].Hostile = 0; p.first = map[int]event.Instant{} },
 			[]string{"no attack is invisible"}, []string{"blind"}},

@@ -105,12 +105,9 @@ func newWorld(net simulate.Network, start event.Instant) (*world, error) {
 		return nil, errors.Join(errs...)
 	}
 	w.open()
-	for i, k := range net.Keys { // what keys adopt would have told
-		state := "active"
-		if i > 0 {
-			state = "created"
-		}
-		w.engine.ApplyKey(journal.KeyChange{Network: net.Name, KeyID: k.ID, State: state, At: event.At(k.Created)})
+	for _, k := range net.Keys { // what keys adopt would have told
+		w.engine.ApplyKey(journal.KeyChange{Network: net.Name, KeyID: k.ID, State: journal.KeyAdopted, At: start, Person: onCall,
+			Created: event.At(k.Created), Probe: journal.ProbeAgreed})
 	}
 	return w, w.startAlerting(cfg.Alert)
 }
@@ -234,5 +231,5 @@ func (w *world) read(in *input) ([]finding.Finding, error) {
 
 // proposes reports whether a rotation would be proposed for the incident.
 func (w *world) proposes(inc *incident.Incident) bool {
-	return len(w.library.Propose(inc.Kind, inc.Severity)) > 0
+	return (!inc.AboutKey() || inc.GateMetAt != 0) && len(w.library.Propose(inc.Kind, inc.Severity)) > 0
 }

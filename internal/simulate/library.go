@@ -132,14 +132,7 @@ func (o Options) plays() ([]play, error) {
 		}
 		s := o.find(name)
 		if s == nil {
-			var names []string
-			for _, x := range Scenarios() {
-				names = append(names, x.Name)
-			}
-			for _, x := range o.Scripts {
-				names = append(names, x.Name)
-			}
-			return nil, fmt.Errorf("%w %q: there are %s", ErrScenario, name, strings.Join(names, ", "))
+			return nil, fmt.Errorf("%w %q: keysentry simulate --list tells which there are", ErrScenario, name)
 		}
 		p := play{s, s.at, s.At != ""}
 		if moved {

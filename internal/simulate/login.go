@@ -256,7 +256,9 @@ func (g *generator) open(o opening) {
 	} else {
 		s = g.begin(t, o.origin, g.now.Add(o.h.clock.ahead(g.now)))
 		g.instance(&s.ev, o.h)
-		setMode(&s.ev, o.h.svc.mode)
+		if g.opt.Calendar {
+			setMode(&s.ev, o.h.svc.mode)
+		}
 	}
 	s.truth = o.truth
 	e := &s.ev
@@ -264,7 +266,9 @@ func (g *generator) open(o opening) {
 	if o.token != "" {
 		e.SetString(event.FieldTokenID, o.token)
 	}
-	e.SetString(event.FieldDeviceID, o.device)
+	if g.opt.Calendar || o.truth.Attack >= 0 {
+		e.SetString(event.FieldDeviceID, o.device)
+	}
 	if t == event.TypeSessionCreated {
 		if o.session == "" && (g.opt.Calendar || o.truth.Attack >= 0) {
 			o.session = g.token()

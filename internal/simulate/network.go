@@ -3,6 +3,7 @@ package simulate
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -140,9 +141,14 @@ func (g *generator) newKey(name string) *serverKey {
 
 // build makes services and hosts as they are at the start.
 func (g *generator) build() {
-	list := services
+	list := slices.Clone(services)
 	if g.opt.Hosts < minServices {
-		list = services[:1]
+		list = list[:1]
+	}
+	for i := range list {
+		if !g.opt.Calendar { // a short run tells the least
+			list[i].mode, list[i].vm = event.ModeSecure, true
+		}
 	}
 	g.services = list
 	left := g.opt.Hosts
@@ -162,7 +168,7 @@ func (g *generator) build() {
 		release := s.release(1)
 		for k := range n {
 			h := &host{svc: s, slot: len(g.hosts), region: regionOf(s.regions[k%len(s.regions)]), key: g.key, up: !s.job}
-			if g.opt.Calendar { // else there are no releases, and events are as short as can be
+			if g.opt.Calendar {
 				h.release, h.agent = release, s.name+"/"+release
 			}
 			h.clock, h.shipping = g.someClock(), g.someShipping()

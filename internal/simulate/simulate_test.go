@@ -120,8 +120,8 @@ func TestEveryScenario(t *testing.T) {
 				t.Errorf("label %+v", label)
 			}
 			out := run(t, opt(s.Name), nil).lines
-			if size := len(out) / c.n; size < 420 || size > 540 {
-				t.Errorf("an event has %d bytes on average, want about 480", size)
+			if size := len(out) / c.n; size < 380 || size > 480 {
+				t.Errorf("an event has %d bytes on average, want about 440", size)
 			}
 			if again := run(t, opt(s.Name), nil).lines; !bytes.Equal(out, again) {
 				t.Error("the same options gave other events")
