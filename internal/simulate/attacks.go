@@ -136,6 +136,8 @@ func (a *attack) subject() string {
 		if k := a.keys[a.s.Label.Key]; k != nil {
 			return k.id
 		}
+	case "network":
+		return a.g.opt.Network
 	case "user_id":
 		return a.g.userID(a.few[0])
 	case "source_ip":
@@ -369,6 +371,8 @@ func (a *attack) console(x *act) {
 	switch t {
 	case event.TypeServerKeyCreated, event.TypeServerKeyActivated:
 		e.SetString(event.FieldKeyID, a.key(x.key).id)
+	case event.TypeSecureModeDisabled, event.TypeSecureModeEnabled:
+		a.g.secureOff = t == event.TypeSecureModeDisabled
 	case event.TypeServerKeyRevoked:
 		k := a.key(x.key)
 		e.SetString(event.FieldKeyID, k.id)

@@ -32,6 +32,7 @@ type generator struct {
 	// What is the case now.
 	peak        float64 // the volume, times this
 	hiccup      event.Instant
+	secureOff   bool // Secure Mode is: nobody mints
 	carrierPool [3]int
 	rates       [3]float64 // logins per second by region, of this minute
 	ratesOf     event.Instant

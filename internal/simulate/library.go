@@ -17,7 +17,7 @@ import (
 var files embed.FS
 
 // first are the short scenarios that come first in the list.
-var first = []string{"unauthorized-spike", "retired-key", "clock-skew", "key-theft"}
+var first = []string{"unauthorized-spike", "retired-key", "clock-skew", "key-theft", "secure-mode-off"}
 
 // Library is the scenarios that come with Keysentry, the short ones first.
 var Library = sync.OnceValue(func() []*Script {

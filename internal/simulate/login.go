@@ -102,6 +102,13 @@ func (g *generator) visit(v visit) string {
 		g.ship(v.h, s)
 		return ""
 	}
+	if g.secureOff {
+		s := g.minted(v.h, mint{key: v.h.key, user: v.user, client: v.client,
+			answer: g.oneOf(answer{status: 403}, answer{status: 403}, answer{status: 403, code: "secure_mode_off"})})
+		s.truth.Cause = event.CauseSecureModeOff
+		g.ship(v.h, s)
+		return ""
+	}
 	token := g.token()
 	s := g.minted(v.h, mint{key: v.h.key, user: v.user, token: token, client: v.client})
 	s.truth = v.truth()

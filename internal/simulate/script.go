@@ -129,7 +129,7 @@ func ParseScript(file string, text []byte) (*Script, error) {
 
 var scriptName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
 
-var subjects = []string{"key_id", "user_id", "source_ip", "host"}
+var subjects = []string{"key_id", "user_id", "source_ip", "host", "network"}
 
 func (s *Script) check() error {
 	var err error

@@ -141,6 +141,7 @@ func TestFirstHostileEventIsTheFirst(t *testing.T) {
 		"unauthorized-spike": func(e *event.Event) bool { return e.Type == event.TypeAuthTokenDenied },
 		"retired-key":        func(e *event.Event) bool { return e.Type == event.TypeAuthTokenDenied },
 		"key-theft":          func(e *event.Event) bool { return e.SourceIP.String() == "203.0.113.66" },
+		"secure-mode-off":    func(e *event.Event) bool { return e.Type == event.TypeSecureModeDisabled },
 	} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
@@ -320,6 +321,7 @@ func ExampleScenarios() {
 	// retired-key
 	// clock-skew
 	// key-theft
+	// secure-mode-off
 	// dormant-token
 	// enumeration
 	// first-day
