@@ -45,7 +45,7 @@ func (g *generator) playAll() {
 		}
 		begins := g.start.Add(a.draw(p.at))
 		if !p.placed {
-			begins = g.start.Add(a.place(k, own))
+			begins = a.hour(g.start.Add(a.place(k, own)))
 			k++
 		}
 		a.next = a.rng.IntN(g.opt.Users)
@@ -64,6 +64,18 @@ func (a *attack) place(k, n int) time.Duration {
 	run := a.g.opt.Duration
 	quiet := min(8*day, run/4)
 	return quiet + time.Duration(float64(run-quiet)*(float64(k)+0.6*a.rng.Float64())/float64(n))
+}
+
+// hour moves a beginning to the hours that the script names.
+func (a *attack) hour(at event.Instant) event.Instant {
+	if a.s.Hours == "" {
+		return at
+	}
+	to := (at - at%event.Instant(day)).Add(a.draw(a.s.hours))
+	if to < a.g.start || to >= a.g.end {
+		return at
+	}
+	return to
 }
 
 // draw is a span by chance; parts of the run are turned into spans.

@@ -30,7 +30,10 @@ type Script struct {
 	// At is when it begins: a time after the start of the run, a share of the run
 	// (40%), or a range of either, of which the seed chooses. Empty: not within the
 	// first week, at any hour, and with others in a part of the run of its own.
-	At      string `yaml:"at"`
+	At string `yaml:"at"`
+	// Hours is when within that day, after midnight UTC, as 19h..23h; empty: at any
+	// hour. A run that does not have those hours of that day is not changed.
+	Hours   string `yaml:"hours"`
 	Network struct {
 		// DormantKey is a second key that works, and that nobody uses any more.
 		DormantKey bool `yaml:"dormant_key"`
@@ -48,6 +51,7 @@ type Script struct {
 
 	file   string
 	at     moment
+	hours  moment
 	cause  event.Cause
 	actors map[string]actor
 	acts   []act
@@ -142,6 +146,11 @@ func (s *Script) check() error {
 	if s.At != "" {
 		if s.at, err = parseMoment(s.At); err != nil {
 			return s.fault(1, "at: %w", err)
+		}
+	}
+	if s.Hours != "" {
+		if s.hours, err = parseMoment(s.Hours); err != nil || s.hours.share || s.hours.hi > float64(day) {
+			return s.fault(1, "hours: %q: give times after midnight, such as 19h..23h", s.Hours)
 		}
 	}
 	if !slices.Contains(finding.Kinds(), finding.Kind(s.Label.Kind)) {

@@ -39,6 +39,8 @@ func TestParseScriptFaults(t *testing.T) {
 		"share over 100": {"label:", "at: 140%\nlabel:", `at: "140%"`},
 		"range":          {"label:", "at: 9h..3h\nlabel:", "9h..3h"},
 		"two kinds":      {"label:", "at: 3h..50%\nlabel:", "3h..50%"},
+		"hours":          {"label:", "hours: 40%\nlabel:", "after midnight"},
+		"hours too many": {"label:", "hours: 20h..30h\nlabel:", "after midnight"},
 		"kind":           {"kind: other", "kind: bad", `kind "bad"`},
 		"subject":        {"subject: source_ip", "subject: me", `subject "me"`},
 		"label key":      {"subject: source_ip", "subject: key_id, key: mine", `key "mine"`},
