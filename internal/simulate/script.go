@@ -2,15 +2,14 @@ package simulate
 
 import (
 	"bytes"
-	"embed"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -19,294 +18,291 @@ import (
 	"github.com/keysentry/keysentry/event"
 )
 
-//go:embed scenarios/*.yml
-var scenarioFiles embed.FS
-
-// Script is one scenario: what happens besides ordinary life, and what should come
-// of it. docs/reference/simulator.md describes the file.
+// Script is one scenario file; docs/howto/write-a-scenario.md describes it. Make
+// one with ParseScript.
 type Script struct {
 	Name  string `yaml:"name"`
-	Title string `yaml:"title"` // one line for people
-	About string `yaml:"about"` // what it is modelled on, with its source
-	// Incident is the kind of incident that should come of it; Subject what it
-	// should be about.
-	Incident finding.Kind `yaml:"incident"`
-	Subject  Subject      `yaml:"subject"`
-	// Theft says that a rotation of the key should be proposed.
-	Theft bool `yaml:"theft"`
-	// Cause is the true cause of its refused events.
-	Cause Cause `yaml:"cause"`
-	// At is when it begins, as a share of the run; When places it in a month.
-	At   Share `yaml:"at"`
-	When When  `yaml:"when"`
-	Acts []Act `yaml:"acts"`
+	About string `yaml:"about"`
+	// Incident names the public incident that it is modelled on, Source is where
+	// to read of it.
+	Incident string `yaml:"incident"`
+	Source   string `yaml:"source"`
+	// At is when it begins: a time after the start of the run, a share of the run
+	// (40%), or a range of either, of which the seed chooses. Empty: not within the
+	// first week, at any hour, and with others in a part of the run of its own.
+	At string `yaml:"at"`
+	// Hours is when within that day, after midnight UTC, as 19h..23h; empty: at any
+	// hour. A run that does not have those hours of that day is not changed.
+	Hours   string `yaml:"hours"`
+	Network struct {
+		// DormantKey is a second key that works, and that nobody uses any more.
+		DormantKey bool `yaml:"dormant_key"`
+	} `yaml:"network"`
+	Label struct {
+		Kind    string `yaml:"kind"`
+		Subject string `yaml:"subject"`
+		// Key says which key is meant, when the subject is one.
+		Key   string `yaml:"key"`
+		Cause string `yaml:"cause"`
+		Theft bool   `yaml:"theft"`
+	} `yaml:"label"`
+	Actors map[string]yaml.Node `yaml:"actors"`
+	Acts   []yaml.Node          `yaml:"acts"`
+
+	file   string
+	at     moment
+	hours  moment
+	cause  event.Cause
+	actors map[string]actor
+	acts   []act
 }
 
-// Subject names what an incident is about.
-type Subject string
-
-// The subjects.
-const (
-	LiveKey    Subject = "live_key"
-	OldKey     Subject = "old_key" // live when the scenario begins
-	DormantKey Subject = "dormant_key"
-	NewKey     Subject = "new_key" // made by the scenario
-	Victim     Subject = "victim"  // the user whose token is replayed
-	Source     Subject = "source"  // the first address of the intruder
-	DriftHost  Subject = "host"    // whose clock runs away
-)
-
-// When is the place of a scenario in a month.
-type When string
-
-// The places. Others than a day of its own are for what happens during something.
-const (
-	OwnDay   When = ""
-	Baseline When = "baseline" // on the first day, before anything is learnt
-	Rotation When = "rotation" // while both keys work
-)
-
-// Act is one thing that an intruder does, or that happens.
-type Act struct {
-	Act   Verb `yaml:"act"`
-	After Span `yaml:"after"` // the beginning of the scenario
-	For   Span `yaml:"for"`
-	// Every is the mean pause between two events.
-	Every time.Duration `yaml:"every"`
-	// Key is presented by mint and job.
-	Key Subject `yaml:"key"`
-	// From is where it comes from: one address, or many networks.
-	From string `yaml:"from"`
-	// Users chosen: random, sequence, few.
-	Users string `yaml:"users"`
-	// Sessions opens one with every token; Reported says that the intruder uses the
-	// app, which reports it.
-	Sessions bool `yaml:"sessions"`
-	Reported bool `yaml:"reported"`
-	// Actor and Role act in the console; What they do there.
-	Actor string     `yaml:"actor"`
-	Role  string     `yaml:"role"`
-	What  event.Type `yaml:"what"`
-	// Total is how far a clock runs away.
-	Total time.Duration `yaml:"total"`
-	// Busy lets the rate follow the traffic's: a twentieth of it, at least one a
-	// second.
-	Busy bool `yaml:"busy"`
-	// Ours lets it be no part of the attack: the owner does it.
-	Ours bool `yaml:"ours"`
+// actor is somebody who is none of us.
+type actor struct {
+	nets      []netip.Prefix
+	addresses int // how many; each in a /24 of its own when spread
+	spread    bool
+	agent     string
 }
 
-// Verb says what an act does.
-type Verb string
-
-// The verbs.
-const (
-	Mint    Verb = "mint"    // asks the platform for tokens with a key
-	Forge   Verb = "forge"   // opens sessions with tokens that nobody minted
-	Replay  Verb = "replay"  // opens a session with somebody's token, from elsewhere
-	Victims Verb = "victims" // logs in as many users through the real backend
-	Job     Verb = "job"     // mints as the nightly job
-	Console Verb = "console" // acts as an administrator
-	Leak    Verb = "leak"    // writes the value of the live key into a text
-	Rotate  Verb = "rotate"  // the owner changes the key, in a tenth of the run
-	Drift   Verb = "drift"   // a host's clock runs away
-)
-
-// Cause is an event.Cause in a file.
-type Cause struct{ event.Cause }
-
-// UnmarshalYAML reads the name.
-func (c *Cause) UnmarshalYAML(n *yaml.Node) error {
-	v, ok := event.ParseCause(n.Value)
-	if !ok {
-		return fmt.Errorf("line %d: there is no cause %q", n.Line, n.Value)
-	}
-	c.Cause = v
-	return nil
+// act is one thing that somebody does, for a while.
+type act struct {
+	line             int
+	do               string
+	at, span         moment
+	every            moment // the gap
+	share            float64
+	count            int
+	by               string
+	key              string
+	users            string
+	sessions         string // who sees those that follow: client, gateway or none
+	seen             string
+	as               string
+	what             string
+	admin            int
+	role             string
+	field            string
+	clock            moment
+	harmless, inside bool
 }
 
-// Share is a part of the run, written as 40%.
-type Share float64
-
-// UnmarshalYAML reads it.
-func (s *Share) UnmarshalYAML(n *yaml.Node) error {
-	digits, ok := strings.CutSuffix(n.Value, "%")
-	v, err := strconv.ParseFloat(digits, 64)
-	if !ok || err != nil || v < 0 || v > 100 {
-		return fmt.Errorf("line %d: %q is no share of the run: write 40%%", n.Line, n.Value)
-	}
-	*s = Share(v / 100)
-	return nil
+// moment is a span of time, from lo to hi; with share both are parts of the run.
+type moment struct {
+	lo, hi float64
+	share  bool
 }
 
-// Span is a duration, or a share of the run.
-type Span struct {
-	d     time.Duration
-	share Share
-}
-
-// UnmarshalYAML reads either.
-func (s *Span) UnmarshalYAML(n *yaml.Node) error {
-	if strings.HasSuffix(n.Value, "%") {
-		return s.share.UnmarshalYAML(n)
-	}
-	d, err := time.ParseDuration(n.Value)
-	if err != nil || d < 0 {
-		return fmt.Errorf("line %d: %q is neither a duration (20m) nor a share of the run (40%%)", n.Line, n.Value)
-	}
-	s.d = d
-	return nil
-}
-
-func (s Span) of(run time.Duration) time.Duration {
-	return s.d + time.Duration(float64(s.share)*float64(run))
-}
-
-// ParseScript reads one file; name is for messages.
-func ParseScript(name string, text []byte) (*Script, error) {
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	d.KnownFields(true)
-	var s Script
-	if err := d.Decode(&s); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := s.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return &s, nil
-}
-
-// check reports every fault of a script.
-func (s *Script) check() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if s.Name == "" || s.Title == "" {
-		bad("name and title: must not be empty")
-	}
-	if s.Incident != "none" && !slices.Contains(finding.Kinds(), s.Incident) {
-		bad("incident: %q is none of %v", s.Incident, finding.Kinds())
-	}
-	subjects := []Subject{LiveKey, OldKey, DormantKey, NewKey, Victim, Source, DriftHost}
-	if s.Incident != "none" && !slices.Contains(subjects, s.Subject) {
-		bad("subject: %q is none of %v", s.Subject, subjects)
-	}
-	if !slices.Contains([]When{OwnDay, Baseline, Rotation}, s.When) {
-		bad("when: %q is neither %s nor %s", s.When, Baseline, Rotation)
-	}
-	if len(s.Acts) == 0 {
-		bad("acts: must not be empty")
-	}
-	for i := range s.Acts {
-		for _, err := range s.Acts[i].check() {
-			bad("acts[%d]: %w", i, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (a *Act) check() (errs []error) {
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	choose := func(field, v string, of ...string) {
-		if v != "" && !slices.Contains(of, v) {
-			bad("%s: %q is none of %v", field, v, of)
-		}
-	}
-	switch a.Act {
-	case Mint, Job:
-		if !slices.Contains([]Subject{LiveKey, OldKey, DormantKey, NewKey, "unknown"}, a.Key) {
-			bad("key: %q is none of live_key, old_key, dormant_key, new_key, unknown", a.Key)
-		}
-	case Console:
-		if !a.What.Lifecycle() {
-			bad("what: %q is no event of the console", a.What)
-		}
-	case Forge, Replay, Victims, Leak, Rotate, Drift:
-	default:
-		bad("act: %q is none of mint, forge, replay, victims, job, console, leak, rotate, drift", a.Act)
-	}
-	if a.Every <= 0 && !a.Busy && slices.Contains([]Verb{Mint, Forge, Victims, Job}, a.Act) {
-		bad("every: the mean pause between two events is needed, or busy: true")
-	}
-	choose("from", a.From, "abroad", "many", "fleet")
-	choose("users", a.Users, "random", "sequence", "few")
-	return errs
-}
-
-// shipped parses the embedded scenarios once.
-var shipped = sync.OnceValue(func() []*Script {
-	files, err := scenarioFiles.ReadDir("scenarios")
-	if err != nil {
-		panic(err) // an embedded folder can be read
-	}
-	var out []*Script
-	for _, f := range files {
-		text, err := scenarioFiles.ReadFile("scenarios/" + f.Name())
-		if err != nil {
-			panic(err)
-		}
-		s, err := ParseScript(f.Name(), text)
-		if err != nil {
-			panic(err) // a test reads them all
-		}
-		out = append(out, s)
-	}
-	return out
-})
-
-// ScriptNamed finds a shipped scenario.
-func ScriptNamed(name string) (*Script, error) {
-	for _, s := range shipped() {
-		if s.Name == name {
-			return s, nil
-		}
-	}
-	return nil, fmt.Errorf("%w %q: `keysentry simulate --help` lists them", ErrScenario, name)
-}
-
-// Attacks are the shipped scenarios that are modelled on public incidents.
-func Attacks() []*Script {
-	var out []*Script
-	for _, s := range shipped() {
-		if s.About != "" {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-// maxScript bounds a scenario file, in bytes.
+// maxScript bounds a file, in bytes.
 const maxScript = 1 << 20
 
-// LoadScripts reads a file, or all *.yml of a folder.
-func LoadScripts(path string) ([]*Script, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("scenarios: %w", err)
+// fault is an error at a line of the file.
+func (s *Script) fault(line int, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %w", s.file, line, fmt.Errorf(format, args...))
+}
+
+var yamlLine = regexp.MustCompile(`line (\d+): `)
+
+// ParseScript reads a scenario; file is how errors name it, as file:line.
+func ParseScript(file string, text []byte) (*Script, error) {
+	s := &Script{file: file, actors: map[string]actor{}}
+	if len(text) > maxScript {
+		return nil, fmt.Errorf("%s: a scenario has at most %d bytes, this has %d", file, maxScript, len(text))
 	}
-	files := []string{path}
-	if info.IsDir() {
-		if files, err = filepath.Glob(filepath.Join(path, "*.yml")); err != nil {
-			return nil, fmt.Errorf("scenarios: %w", err)
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(s); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%s:1: the file is empty", file)
 		}
-		if len(files) == 0 {
-			return nil, fmt.Errorf("scenarios: %s holds no *.yml", path)
+		var te *yaml.TypeError
+		if errors.As(err, &te) && len(te.Errors) > 0 {
+			err = errors.New(te.Errors[0])
+		}
+		text := err.Error()
+		if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
+			return nil, fmt.Errorf("%s:%s: %s", file, text[m[2]:m[3]], text[m[1]:])
+		}
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: a scenario is one document; there is more after it", file)
+	}
+	return s, s.check()
+}
+
+var scriptName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
+
+var subjects = []string{"key_id", "user_id", "source_ip", "host", "network"}
+
+func (s *Script) check() error {
+	var err error
+	if !scriptName.MatchString(s.Name) || s.Name == Ordinary {
+		return s.fault(1, "name %q: give small letters, digits and dashes, and not %q", s.Name, Ordinary)
+	}
+	if s.About == "" {
+		return s.fault(1, "about: say in a sentence what happens")
+	}
+	if s.At != "" {
+		if s.at, err = parseMoment(s.At); err != nil {
+			return s.fault(1, "at: %w", err)
 		}
 	}
-	var out []*Script
-	var errs []error
-	for _, f := range files {
-		if i, err := os.Stat(f); err == nil && i.Size() > maxScript {
-			errs = append(errs, fmt.Errorf("%s: more than %d bytes", f, maxScript))
-			continue
+	if s.Hours != "" {
+		if s.hours, err = parseMoment(s.Hours); err != nil || s.hours.share || s.hours.hi > float64(day) {
+			return s.fault(1, "hours: %q: give times after midnight, such as 19h..23h", s.Hours)
 		}
-		text, err := os.ReadFile(f)
-		if err == nil {
-			var s *Script
-			if s, err = ParseScript(f, text); err == nil {
-				out = append(out, s)
+	}
+	if !slices.Contains(finding.Kinds(), finding.Kind(s.Label.Kind)) {
+		return s.fault(1, "label: kind %q: give one of %v", s.Label.Kind, finding.Kinds())
+	}
+	if !slices.Contains(subjects, s.Label.Subject) {
+		return s.fault(1, "label: subject %q: give one of %s", s.Label.Subject, strings.Join(subjects, ", "))
+	}
+	if s.Label.Key == "" {
+		s.Label.Key = "live"
+	}
+	if !slices.Contains(keyNames, s.Label.Key) {
+		return s.fault(1, "label: key %q: give one of %s", s.Label.Key, strings.Join(keyNames, ", "))
+	}
+	var ok bool
+	if s.cause, ok = event.ParseCause(s.Label.Cause); !ok {
+		return s.fault(1, "label: there is no cause %q", s.Label.Cause)
+	}
+	for name, n := range s.Actors {
+		if s.actors[name], err = s.parseActor(&n); err != nil {
+			return err
+		}
+	}
+	if len(s.Acts) == 0 {
+		return s.fault(1, "acts: there are none, so nothing happens")
+	}
+	for i := range s.Acts {
+		a, err := s.parseAct(&s.Acts[i])
+		if err != nil {
+			return err
+		}
+		s.acts = append(s.acts, a)
+	}
+	return nil
+}
+
+// places are where an actor may come from, beside a prefix of one's own.
+var places = map[string][]string{
+	"cloud":   {"250.0.0.0/16", "250.1.0.0/16"},
+	"hosting": {"251.0.0.0/16"},
+	"vpn":     {"252.0.0.0/16"},
+	"home":    {"243.0.0.0/16"},
+	"office":  {"242.0.0.0/24"},
+}
+
+func (s *Script) parseActor(n *yaml.Node) (actor, error) {
+	a := actor{addresses: 1}
+	err := s.fields(n, "actor", func(key string, v *yaml.Node) error {
+		switch key {
+		case "from":
+			list := places[v.Value]
+			if list == nil {
+				list = []string{v.Value}
 			}
+			for _, text := range list {
+				p, err := netip.ParsePrefix(text)
+				if one, e := netip.ParseAddr(text); e == nil {
+					p, err = netip.PrefixFrom(one, one.BitLen()), nil
+				}
+				if err != nil || !p.Addr().Is4() {
+					return fmt.Errorf("from %q: give cloud, hosting, vpn, home, office, or an IPv4 address or prefix", v.Value)
+				}
+				a.nets = append(a.nets, p)
+			}
+			return nil
+		case "addresses":
+			return count(v, &a.addresses)
+		case "spread":
+			return boolean(v, &a.spread)
+		case "agent":
+			a.agent = v.Value
+			return nil
 		}
-		errs = append(errs, err)
+		return errNoField
+	})
+	if err == nil && a.nets == nil {
+		err = s.fault(n.Line, "actor: from is missing")
 	}
-	return out, errors.Join(errs...)
+	return a, err
+}
+
+var errNoField = errors.New("no such field")
+
+// fields goes through a mapping; what take makes of one is told with its line.
+func (s *Script) fields(n *yaml.Node, what string, take func(key string, v *yaml.Node) error) error {
+	if n.Kind != yaml.MappingNode {
+		return s.fault(n.Line, "%s: give a mapping", what)
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if v.Kind != yaml.ScalarNode {
+			return s.fault(v.Line, "%s: %s: give one value", what, k.Value)
+		}
+		if err := take(k.Value, v); errors.Is(err, errNoField) {
+			return s.fault(k.Line, "%s has no field %q", what, k.Value)
+		} else if err != nil {
+			return s.fault(v.Line, "%s: %w", what, err)
+		}
+	}
+	return nil
+}
+
+func count(v *yaml.Node, to *int) error {
+	n, err := strconv.Atoi(v.Value)
+	if err != nil || n < 1 || n > 1_000_000 {
+		return fmt.Errorf("%q: give a number from 1 to 1000000", v.Value)
+	}
+	*to = n
+	return nil
+}
+
+func boolean(v *yaml.Node, to *bool) error {
+	b, err := strconv.ParseBool(v.Value)
+	if err != nil {
+		return fmt.Errorf("%q: give true or false", v.Value)
+	}
+	*to = b
+	return nil
+}
+
+// parseMoment reads 90s, 36h, 3d, 40%, or two of a kind with .. between.
+func parseMoment(text string) (moment, error) {
+	lo, hi, two := strings.Cut(text, "..")
+	if !two {
+		hi = lo
+	}
+	a, shareA, errA := parsePoint(lo)
+	b, shareB, errB := parsePoint(hi)
+	if errA != nil || errB != nil || shareA != shareB || b < a {
+		return moment{}, fmt.Errorf("%q: give a time such as 90s, 36h or 3d, a share of the run such as 40%%, or a range as 10s..60s", text)
+	}
+	return moment{a, b, shareA}, nil
+}
+
+func parsePoint(text string) (v float64, share bool, err error) {
+	if p, ok := strings.CutSuffix(text, "%"); ok {
+		v, err = strconv.ParseFloat(p, 64)
+		if err == nil && !(v >= 0 && v <= 100) {
+			err = errors.New("not a share")
+		}
+		return v / 100, true, err
+	}
+	if p, ok := strings.CutSuffix(text, "d"); ok {
+		v, err = strconv.ParseFloat(p, 64)
+		if err == nil && !(v >= 0 && v <= 3650) {
+			err = errors.New("too long")
+		}
+		return v * float64(day), false, err
+	}
+	d, err := time.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = errors.New("negative")
+	}
+	return float64(d), false, err
 }
