@@ -17,6 +17,7 @@ OUTAGE   ?=
 RATE     ?=
 FUZZTIME ?= 30s
 PEER     ?= rsigma
+SEEDS    ?= 1-3
 CORPUS   ?= $(or $(KEYSENTRY_SIGMA_CORPUS),$(or $(KEYSENTRY_SHARED),../shared)/data/sigma)
 DEMO_ARGS ?=
 
@@ -86,6 +87,10 @@ bench-decode: ## one table of JSON decoders over a canonical event: ours, encodi
 torture: build ## break it and count (FAULT=kill|...|all ROUNDS=N EVENTS=N SEED=1 BROKER=kfake|kafka; OUTAGE=10m RATE=5000)
 	$(BIN) torture --fault $(FAULT) --seed $(SEED) --broker $(BROKER) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
 	  $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(RATE),--rate $(RATE))
+
+.PHONY: quality
+quality: build ## score detection on simulated networks with known attacks (SEEDS=1-3 SCENARIOS=FOLDER BENIGN_DAYS=N WRITE=docs/reference/quality.md)
+	$(BIN) quality --seeds $(SEEDS) $(if $(SCENARIOS),--scenarios '$(SCENARIOS)') $(if $(BENIGN_DAYS),--benign-days $(BENIGN_DAYS)) $(if $(WRITE),--write '$(WRITE)')
 
 .PHONY: cover
 cover: deps ## test coverage by function, in coverage.out

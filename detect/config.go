@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/detect/correlate"
@@ -38,6 +39,28 @@ type Config struct {
 	// may enter the inventory; empty means anyone who mints from a backend.
 	DeclaredServices []string `yaml:"declared_services"`
 	DeclaredEgress   []string `yaml:"declared_egress"`
+	// NetworksFile is a CSV file of prefix, autonomous system and owner, from which
+	// source_net is named; empty: it is the /24 or /48.
+	NetworksFile string `yaml:"networks_file"`
+	// ChangeWindows are when people change keys, certificates and settings, in UTC,
+	// as "mon-fri 08:00-18:00"; empty: at any time.
+	ChangeWindows []string `yaml:"change_windows"`
+	// ExpectedCNs are the common names of our client certificates; "*.example.com"
+	// stands for one label. Empty: any.
+	ExpectedCNs []string `yaml:"expected_cns"`
+	// MaxTokens bounds the tokens that are remembered, to compare a session with the
+	// mint of its token; about 100 bytes each. Twice what is minted in two lives of a
+	// token is enough; with less, a session without a mint is not noticed at peaks.
+	MaxTokens int `yaml:"max_tokens"`
+	// DormantAfter is how long a key must have been unused for its next use to be
+	// remarkable.
+	DormantAfter time.Duration `yaml:"dormant_after"`
+	// NetworkJump is within which time one token that is redeemed from two networks
+	// was copied.
+	NetworkJump time.Duration `yaml:"network_jump"`
+	// SequenceLength is how many mints for users with numbers that follow each other
+	// make an enumeration.
+	SequenceLength int `yaml:"sequence_length"`
 	// MaxHosts bounds the hosts that the inventory remembers.
 	MaxHosts int `yaml:"max_hosts"`
 	// MaxMints bounds the auth tokens whose minting is remembered, of all networks:
@@ -62,6 +85,10 @@ func DefaultConfig() Config {
 		HeartbeatTimeout: 10 * time.Minute,
 		TokenLeeway:      60 * time.Second,
 		TokenLife:        10 * time.Minute,
+		MaxTokens:        500_000,
+		DormantAfter:     30 * 24 * time.Hour,
+		NetworkJump:      30 * time.Second,
+		SequenceLength:   20,
 		SessionLife:      30 * 24 * time.Hour,
 		ClockWarning:     24 * time.Hour,
 		MaxHosts:         100_000,
@@ -86,6 +113,8 @@ func (c Config) Validate() []error {
 		{"heartbeat_timeout", c.HeartbeatTimeout, false},
 		{"token_leeway", c.TokenLeeway, true},
 		{"token_life", c.TokenLife, false},
+		{"dormant_after", c.DormantAfter, false},
+		{"network_jump", c.NetworkJump, true},
 		{"session_life", c.SessionLife, false},
 		{"clock_warning", c.ClockWarning, true},
 	} {
@@ -98,6 +127,23 @@ func (c Config) Validate() []error {
 	}
 	if c.MaxHosts < 1 {
 		errs = append(errs, errors.New("max_hosts: must be at least 1"))
+	}
+	if c.MaxTokens < 1000 {
+		errs = append(errs, errors.New("max_tokens: must be at least 1000"))
+	}
+	if c.SequenceLength < 3 {
+		errs = append(errs, errors.New("sequence_length: must be at least 3, or any two neighbours are an enumeration"))
+	}
+	if c.TokenLife > 24*time.Hour {
+		errs = append(errs, errors.New("token_life: more than 24h; this is the life of the auth token that is redeemed, not of the session"))
+	}
+	if _, err := c.changes(); err != nil {
+		errs = append(errs, err)
+	}
+	for i, cn := range c.ExpectedCNs {
+		if strings.TrimPrefix(cn, "*.") == "" || strings.Contains(strings.TrimPrefix(cn, "*."), "*") {
+			errs = append(errs, fmt.Errorf("expected_cns[%d]: give a name, or one that begins with *.", i))
+		}
 	}
 	for _, x := range []struct {
 		name string
@@ -131,6 +177,19 @@ func (c Config) egress() ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("declared_egress[%d]: give a prefix such as 192.0.2.0/24: %w", i, err)
 		}
 		out = append(out, p)
+	}
+	return out, nil
+}
+
+// changes parses ChangeWindows.
+func (c Config) changes() (changeWindows, error) {
+	var out changeWindows
+	for i, s := range c.ChangeWindows {
+		w, err := parseChangeWindow(s)
+		if err != nil {
+			return nil, fmt.Errorf("change_windows[%d]: %w", i, err)
+		}
+		out = append(out, w)
 	}
 	return out, nil
 }

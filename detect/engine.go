@@ -12,6 +12,7 @@ import (
 	"github.com/keysentry/keysentry/alert/journal"
 	"github.com/keysentry/keysentry/detect/correlate"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/metrics"
 	"github.com/keysentry/keysentry/rules"
@@ -30,6 +31,8 @@ type Deps struct {
 	// Remembers says that what first_seen and rate_anomaly know is kept: see
 	// TakeMemory and LoadMemory. Without it they know what this engine has seen.
 	Remembers bool
+	// Networks names the networks of addresses; nil: by /24 and /48.
+	Networks *networks.Table
 	// Stored is what windows are filled from; nil: from Kafka only.
 	Stored  Stored
 	Logger  *slog.Logger
@@ -57,7 +60,13 @@ type Engine struct {
 	// mu guards what follows. Locks are taken in the order swap, mu, correlating.
 	mu sync.Mutex
 	registries
-	coverage *coverage
+	tokens    *tokenMemory
+	delays    *delays
+	sequences *sequences
+	places    *networks.Namer
+	networks  *networks.Table
+	changes   changeWindows
+	coverage  *coverage
 	// undeclared are findings about keys that nobody told of.
 	undeclared undeclared
 	clockWatch clockWatch
@@ -118,9 +127,14 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	cfg.Windows.Lateness, cfg.Windows.Standalone = cfg.Lateness, true
 	cover := newCoverage(cfg.MaxHosts)
 	cfg.Windows.Coverage = cover.ofGroup
+	late := newDelays()
+	cfg.Windows.Delay = late.ofGroup
 	e := &Engine{cfg: cfg, clocks: deps.Clocks, imported: deps.Imported, stored: deps.Stored, log: deps.Logger, set: deps.Rules,
-		registries: newRegistries(cfg, deps.Declared), probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
+		registries: newRegistries(cfg, deps.Declared),
+		tokens:     newTokenMemory(cfg), delays: late, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
+		probes: map[string]*probe{}, parts: map[event.Partition]*partition{}, live: newWatermarks(cfg), history: newWatermarks(cfg),
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
+	e.changes, _ = cfg.changes() // validated
 	e.windows, e.past = e.newWindows(deps.Rules)
 	e.history.imported = true
 	e.m = newMetrics(metrics.OrNew(deps.Metrics), e)
@@ -247,9 +261,10 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		part.set, part.matcher = e.set, rules.NewMatcher(e.set.Program())
 	}
 	part.own = part.own[:0]
-	d := e.diagnoser(e.clocks, &e.cfg)
+	d, imported := e.diagnoser(e.clocks, &e.cfg), e.imported(p.Topic)
 	for i := range events {
 		ev := &events[i]
+		e.derive(ev)
 		if ev.Refused() {
 			v := d.diagnose(ev)
 			ev.Cause, ev.CauseConfidence, ev.CauseGrounds = v.cause, v.confidence, v.grounds
@@ -264,9 +279,10 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 			e.m.ownProbes.Inc()
 			continue
 		}
-		e.learn(ev)
+		ev.Traits = e.judgeTraits(ev)
+		e.learn(ev, imported)
 		// What a replay would tell, the next mint tells under the same id.
-		if ev.Type == event.TypeAuthTokenIssued && !silent && !e.imported(p.Topic) {
+		if ev.Type == event.TypeAuthTokenIssued && !silent && !imported {
 			e.rotation(ev)
 		}
 	}
@@ -276,6 +292,23 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 		maps.DeleteFunc(e.probes, func(_ string, p *probe) bool { return now.Sub(p.Until) > probeWindow })
 	}
 	return part
+}
+
+// learn takes one event in. What is remembered for minutes only is not mixed with
+// imports, which are of another time.
+func (e *Engine) learn(ev *event.Event, imported bool) {
+	e.registries.learn(ev)
+	if imported {
+		return
+	}
+	switch ev.Type {
+	case event.TypeAuthTokenIssued:
+		e.delays.saw(ev)
+		e.tokens.saw(ev, e.places.Of(ev.ClientIP))
+		e.sequences.saw(ev)
+	case event.TypeSessionCreated:
+		e.tokens.saw(ev, "")
+	}
 }
 
 // isProbe reports whether ev is the event of a probe of ours. It is once: a copy
@@ -393,17 +426,20 @@ func (e *Engine) watch(now, mark event.Instant, holders []event.Partition) {
 		"partition", holders[0].String(), "active", len(holders), "behind", lag.Round(time.Second).String())
 }
 
-// Diagnose sets causes of re-read events without touching any state, and flags
-// them.
+// Diagnose sets causes and traits of re-read events without touching any state,
+// and flags the refused ones.
 func (e *Engine) Diagnose(events []event.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d := e.diagnoser(e.clocks, &e.cfg)
 	for i := range events {
-		if ev := &events[i]; ev.Refused() {
+		ev := &events[i]
+		e.derive(ev)
+		if ev.Refused() {
 			v := d.diagnose(ev)
 			ev.Cause, ev.CauseConfidence, ev.CauseGrounds, ev.Rediagnosed = v.cause, v.confidence, v.grounds, true
 		}
+		ev.Traits = e.judgeTraits(ev)
 	}
 }
 

@@ -37,6 +37,9 @@ type ev struct {
 	before  event.Instant
 	after   event.Instant
 	ahead   time.Duration // of the clock of who speaks
+	client  string
+	offset  float64 // of a heartbeat
+	margin  float64
 	mode    event.AuthMode
 }
 
@@ -58,6 +61,14 @@ func (v ev) event(off int64) event.Event {
 	if v.source != "" {
 		e.SourceIP = netip.MustParseAddr(v.source)
 		e.Present = e.Present.Set(event.FieldSourceIP)
+	}
+	if v.client != "" {
+		e.ClientIP = netip.MustParseAddr(v.client)
+		e.Present = e.Present.Set(event.FieldClientIP)
+	}
+	if v.offset != 0 {
+		e.ClockOffset, e.ClockError = v.offset, v.margin
+		e.Present = e.Present.Set(event.FieldClockOffset).Set(event.FieldClockError)
 	}
 	for f, t := range map[event.Field]event.Instant{event.FieldExpiresAt: v.expires, event.FieldIssuedAt: v.issued,
 		event.FieldCertNotBefore: v.before, event.FieldCertNotAfter: v.after} {
@@ -400,8 +411,8 @@ func TestKeyRegistry(t *testing.T) {
 	e := newEngine(t, nil)
 	observe(e, 0, settled()...)
 	want := []Key{
-		{Network: "n1", KeyID: "k1", State: KeyRevoked, Created: at(-9000), Activated: at(-9000), Retired: at(-20), Revoked: at(-1), Source: "lifecycle"},
-		{Network: "n1", KeyID: "k2", State: KeyActive, Created: at(-20), Activated: at(-20), Source: "lifecycle"},
+		{Network: "n1", KeyID: "k1", State: KeyRevoked, Created: at(-9000), Activated: at(-9000), Retired: at(-20), Revoked: at(-1), Used: at(-30), Source: "lifecycle"},
+		{Network: "n1", KeyID: "k2", State: KeyActive, Created: at(-20), Activated: at(-20), Used: at(-10), Source: "lifecycle"},
 	}
 	if diff := cmp.Diff(want, e.Keys("n1")); diff != "" {
 		t.Error(diff)

@@ -13,6 +13,8 @@ type kept struct {
 	confidence float32
 	service    string
 	certID     string
+	sourceNet  string
+	traits     event.Traits
 }
 
 // evidenceRing keeps the latest events that rules matched.
@@ -67,7 +69,7 @@ func keep(e *event.Event) kept {
 	for i, f := range fields {
 		fields[i], all = all[:len(f)], all[len(f):]
 	}
-	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7]}
+	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7], sourceNet: e.SourceNet, traits: e.Traits}
 	k.Evidence = finding.Evidence{Ref: e.Ref, TS: e.TS, Type: e.Type, Cause: e.Cause, Status: e.Status,
 		Network: fields[0], Host: fields[1], UserID: fields[2], KeyID: fields[3], Endpoint: fields[4], Reason: fields[5]}
 	k.Ref.Topic = strings.Clone(e.Ref.Topic)
@@ -106,6 +108,8 @@ func (k *kept) value(field string) string {
 		return k.service
 	case "cert_id":
 		return k.certID
+	case "source_net":
+		return k.sourceNet
 	case "topic":
 		return k.Ref.Topic
 	}
@@ -114,7 +118,7 @@ func (k *kept) value(field string) string {
 
 // evidenceFields are the fields that keep reads.
 var evidenceFields = []event.Field{event.FieldType, event.FieldStatus, event.FieldNetwork, event.FieldHost, event.FieldUserID, event.FieldKeyID,
-	event.FieldEndpoint, event.FieldReason, event.FieldService, event.FieldCertID, event.FieldSourceIP, event.FieldCauseConfidence}
+	event.FieldEndpoint, event.FieldReason, event.FieldService, event.FieldCertID, event.FieldSourceIP, event.FieldCauseConfidence, event.FieldTraits, event.FieldSourceNet}
 
 // room reports whether an event can be added without forgetting another.
 func (r *evidenceRing) room() bool { return len(r.slots) < r.limit }

@@ -12,7 +12,7 @@ import (
 type certificate struct {
 	cn, service         string
 	notBefore, notAfter event.Instant
-	disabled            bool
+	active, disabled    bool
 	toggled             event.Instant // when it was last activated or disabled
 	declared            bool          // by the configuration
 }
@@ -32,6 +32,8 @@ type settings struct {
 	// the last one did. single is when a mint last succeeded in spite of such
 	// refusals, which then are about their caller.
 	forbidden, single event.Instant
+	// firstMint is since when mints come in, without a pause of more than a day.
+	firstMint, lastMint event.Instant
 }
 
 // keyUsed is when tokens were minted with a key, by anyone.
@@ -112,6 +114,7 @@ func (f *facts) certificate(e *event.Event) {
 	c.notAfter = cmp.Or(e.CertNotAfter, c.notAfter)
 	if e.Type != event.TypeCertificateIssued && e.TS >= c.toggled {
 		c.disabled, c.toggled = e.Type == event.TypeCertificateDisabled, e.TS
+		c.active = !c.disabled
 	}
 }
 
@@ -146,6 +149,10 @@ func (f *facts) succeeded(e *event.Event) {
 		if s.forbidden != 0 && e.TS.Sub(s.forbidden) > forbiddenSlack {
 			s.forbidden, s.single = 0, e.TS
 		}
+		if s.firstMint == 0 || e.TS.Sub(s.lastMint) > 24*time.Hour {
+			s.firstMint = e.TS
+		}
+		s.firstMint, s.lastMint = min(s.firstMint, e.TS), max(s.lastMint, e.TS)
 		f.use(e)
 	}
 }

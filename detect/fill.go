@@ -39,7 +39,7 @@ const snapshotSlack = time.Minute
 
 // RegistrySince is from when on the registries want events, when the last that was
 // judged is of end: from what a snapshot holds on, or, without one, as far back as
-// a host has to be known.
+// a host has to be known; and for the life of a token, which no snapshot holds.
 func (e *Engine) RegistrySince(end event.Instant) event.Instant {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -47,7 +47,7 @@ func (e *Engine) RegistrySince(end event.Instant) event.Instant {
 	if e.snapshot != 0 {
 		since = max(since, min(end, e.snapshot).Add(-snapshotSlack))
 	}
-	return since
+	return min(since, end.Add(-e.cfg.TokenLife-e.cfg.TokenLeeway))
 }
 
 // Fill fills windows silently from what is stored below the given positions,

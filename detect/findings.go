@@ -211,6 +211,17 @@ func (e *Engine) factsOf(f *finding.Finding, ev []kept) []finding.Pair {
 	if len(ev) == 0 {
 		return out
 	}
+	var traits event.Traits
+	for i := range ev {
+		traits |= ev[i].traits
+	}
+	add("traits", traits.String())
+	if net := distinct("source_net", ev); net != "" {
+		if owner := e.networks.Owner(net); owner != "" {
+			net += " (" + owner + ")"
+		}
+		add("source_net", net)
+	}
 	last := &ev[len(ev)-1]
 	if last.Cause != event.CauseNone {
 		add("reason", last.Reason)

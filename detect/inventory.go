@@ -265,10 +265,21 @@ func (v *inventory) declared(e *event.Event) bool {
 	if len(v.cfg.DeclaredServices) > 0 && !slices.Contains(v.cfg.DeclaredServices, e.Service) {
 		return false
 	}
+	return v.inEgress(e)
+}
+
+// inEgress reports whether the event comes from declared egress, as far as that is
+// declared and the address known.
+func (v *inventory) inEgress(e *event.Event) bool {
 	if len(v.egress) == 0 || !e.SourceIP.IsValid() {
 		return true
 	}
 	return slices.ContainsFunc(v.egress, func(p netip.Prefix) bool { return p.Contains(e.SourceIP.Unmap()) })
+}
+
+// scheduled reports whether a backend of a service with a schedule speaks.
+func (v *inventory) scheduled(e *event.Event) bool {
+	return e.Origin == event.OriginBackend && slices.Contains(v.cfg.ScheduledServices, e.Service)
 }
 
 // noteForeign counts the use of a key by someone who is no host that we know.

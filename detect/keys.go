@@ -17,7 +17,8 @@ type Key struct {
 	Activated      event.Instant
 	Retired        event.Instant
 	Revoked        event.Instant
-	Source         string // who told it last: lifecycle, run, store, person:ID
+	Used           event.Instant `json:",omitempty"` // when it worked last; zero: not seen
+	Source         string        // who told it last: lifecycle, run, store, person:ID
 	// Probed: the platform was asked and agreed, when the key was adopted.
 	Probed bool `json:",omitempty"`
 }

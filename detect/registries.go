@@ -25,9 +25,14 @@ func (r *registries) learn(ev *event.Event) {
 		r.keys.lifecycle(ev)
 		r.facts.lifecycle(ev)
 	case ev.Type == event.TypeAuthTokenIssued:
+		r.keys.used(ev)
 		r.facts.succeeded(ev)
 		r.hosts.observe(ev)
 		r.mints.saw(ev)
+	case ev.Type == event.TypeRequestAllowed:
+		r.keys.used(ev)
+		r.hosts.observe(ev)
+		r.sessions.saw(ev)
 	case ev.Refused():
 		r.hosts.observe(ev)
 		r.facts.refused(ev)
@@ -73,12 +78,12 @@ func (f *facts) load(c SnapshotCertificate) {
 	}
 	if x.declared {
 		if c.Toggled != 0 {
-			x.disabled, x.toggled = c.Disabled, c.Toggled
+			x.active, x.disabled, x.toggled = c.Active, c.Disabled, c.Toggled
 		}
 		return
 	}
 	x.cn, x.service, x.notBefore, x.notAfter = c.CN, c.Service, c.NotBefore, c.NotAfter
-	x.disabled, x.toggled = c.Disabled, c.Toggled
+	x.active, x.disabled, x.toggled = c.Active, c.Disabled, c.Toggled
 	if c.CN != "" {
 		f.network(c.Network).name(c.CN, c.Service)
 	}

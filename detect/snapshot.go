@@ -24,6 +24,7 @@ type Snapshot struct {
 type SnapshotCertificate struct {
 	Network, CertID, CN string
 	NotBefore, NotAfter event.Instant
+	Active              bool `json:",omitempty"`
 	Disabled            bool
 	Service             string        `json:",omitempty"`
 	Toggled             event.Instant `json:",omitempty"` // last activated or disabled
@@ -65,7 +66,7 @@ func (e *Engine) Snapshot() Snapshot {
 		if c.declared && c.toggled == 0 {
 			continue // the configuration tells it again, or no more
 		}
-		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.disabled, c.service, c.toggled})
+		s.Certificates = append(s.Certificates, SnapshotCertificate{n.network, n.key, c.cn, c.notBefore, c.notAfter, c.active, c.disabled, c.service, c.toggled})
 	}
 	for n, x := range e.facts.networks {
 		row := SnapshotNetwork{Network: n, SecureOff: x.secureOff, SecureSince: x.secureSince}

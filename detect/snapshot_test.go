@@ -44,7 +44,7 @@ func TestRegistriesWantWhatTheSnapshotLacks(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, nil)
 	day := e.cfg.InventoryAge + e.cfg.HeartbeatTimeout
-	if got := e.RegistrySince(at(0)); got != at(0).Add(-day) {
+	if got := e.RegistrySince(at(0)); got != at(0).Add(-max(day, e.cfg.TokenLife+e.cfg.TokenLeeway)) {
 		t.Errorf("without a snapshot since %v", got)
 	}
 	if got := e.Snapshot().At; got != 0 {
@@ -57,10 +57,12 @@ func TestRegistriesWantWhatTheSnapshotLacks(t *testing.T) {
 	}
 	next := newEngine(t, nil)
 	next.LoadSnapshot(s)
+	life := e.cfg.TokenLife + e.cfg.TokenLeeway // no snapshot holds tokens
 	for _, tc := range []struct{ end, want event.Instant }{
-		{at(200), s.At.Add(-snapshotSlack)},
-		{at(50), at(50).Add(-snapshotSlack)}, // of a partition that is behind
-		{at(1e6), at(1e6).Add(-day)},
+		{at(200), at(200).Add(-life)},
+		{at(50), at(50).Add(-life)}, // of a partition that is behind
+		{s.At.Add(life), s.At},
+		{at(1e6), at(1e6).Add(-max(day, life))},
 	} {
 		if got := next.RegistrySince(tc.end); got != tc.want {
 			t.Errorf("for an end of %v since %v, want %v", tc.end, got, tc.want)
@@ -114,7 +116,7 @@ func TestConfigValidate(t *testing.T) {
 	for _, err := range bad.Validate() {
 		got = append(got, err.Error()[:8])
 	}
-	want := []string{"idle_aft", "inventor", "heartbea", "token_li", "session_", "lateness", "max_host", "max_mint", "max_sess", "evidence", "declared", "windows.", "windows.", "windows."}
+	want := []string{"idle_aft", "inventor", "heartbea", "token_li", "dormant_", "session_", "lateness", "max_host", "max_toke", "sequence", "max_mint", "max_sess", "evidence", "declared", "windows.", "windows.", "windows."}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -32,6 +32,11 @@ type Event struct {
 	Cause           Cause
 	CauseConfidence float32
 	CauseGrounds    Grounds
+	// Traits are facts that the registries knew when the event was judged, and
+	// SourceNet is the network of its caller's address: see package detect.
+	// SourceNet aliases no batch.
+	Traits    Traits
+	SourceNet string
 	// Rediagnosed says that Cause was decided again on a re-read, without the
 	// state that the live decision had.
 	Rediagnosed bool

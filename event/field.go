@@ -58,6 +58,8 @@ const (
 	FieldPartition
 	FieldOffset
 	FieldIdx
+	FieldTraits
+	FieldSourceNet
 	// NumFields counts the fields.
 	NumFields
 )
@@ -109,6 +111,8 @@ var fieldNames = [NumFields]string{
 	FieldPartition:       "partition",
 	FieldOffset:          "offset",
 	FieldIdx:             "idx",
+	FieldTraits:          "traits",
+	FieldSourceNet:       "source_net",
 }
 
 var fieldByName = nameIndex(fieldNames[:])
@@ -296,6 +300,10 @@ func (e *Event) Text(f Field) (string, bool) {
 		return e.Origin.String(), e.Origin != OriginNone
 	case FieldCause:
 		return e.Cause.String(), e.Cause != CauseNone
+	case FieldTraits:
+		return e.Traits.String(), e.Traits != 0
+	case FieldSourceNet:
+		return e.SourceNet, e.SourceNet != ""
 	case FieldTopic:
 		return e.Ref.Topic, true
 	case FieldSourceIP:

@@ -151,6 +151,26 @@ Every event has a type and a time. Events that a mapping made from a foreign for
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", t, "`"+strings.Join(fieldNames(t.Required()&^(1<<event.FieldType)), "` `")+"`", mark(t.Refusal()), mark(t.Lifecycle()))
 	}
 	b.WriteString("\nLifecycle types are taken only from a topic that is configured with `lifecycle: true`.\n")
+	b.WriteString(`
+## What the daemon adds
+
+These fields are never read from a message. Rules and the table events have them under the same names.
+
+| field | meaning |
+|---|---|
+`)
+	for _, f := range event.DaemonFields() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", f, f.Spec().Doc)
+	}
+	b.WriteString(`
+## Traits
+
+| word | meaning |
+|---|---|
+`)
+	for _, x := range event.AllTraits() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", x, x.Doc())
+	}
 	return b.Bytes()
 }
 

@@ -55,12 +55,36 @@ var specs = [NumFields]Spec{
 	FieldClockError:    {Doc: "bound of that figure's error, in seconds"},
 }
 
-// Spec is the contract of f. Fields that only the daemon sets have none.
+// daemonDocs say what the fields mean that only the daemon sets.
+var daemonDocs = map[Field]string{
+	FieldOrigin:          "who saw the event: set by the configuration of the topic",
+	FieldCause:           "why the request was refused, on refusals",
+	FieldCauseConfidence: "confidence of the cause, 0 to 1",
+	FieldTS:              "effective time, which windows run on",
+	FieldObservedAt:      "append time of the broker",
+	FieldTopic:           "Kafka topic",
+	FieldPartition:       "Kafka partition",
+	FieldOffset:          "Kafka offset",
+	FieldIdx:             "place inside the message",
+	FieldTraits:          "facts that the registries knew when the event was judged: words of the list below, sorted, one space between",
+	FieldSourceNet:       "network of `source_ip`: AS64500 where the table of networks knows it, else its /24 (IPv4) or /48 (IPv6)",
+}
+
+// DaemonFields lists the fields that only the daemon sets, in order.
+func DaemonFields() []Field {
+	var out []Field
+	for f := FieldOrigin; f < NumFields; f++ {
+		out = append(out, f)
+	}
+	return out
+}
+
+// Spec is the contract of f. Fields that only the daemon sets have a Doc alone.
 func (f Field) Spec() Spec {
 	if f < FieldOrigin {
 		return specs[f]
 	}
-	return Spec{}
+	return Spec{Doc: daemonDocs[f]}
 }
 
 // MessageFields lists the fields that a message may carry, in order.

@@ -354,6 +354,8 @@ func (d *fakeDetector) Progress(event.Partition, int64, int64, event.Instant) {}
 
 func (d *fakeDetector) Tick(event.Instant) []finding.Finding { return nil }
 
+func (d *fakeDetector) Derive([]event.Event) {}
+
 func (d *fakeDetector) Diagnose(events []event.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

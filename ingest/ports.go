@@ -146,17 +146,19 @@ type Detector interface {
 	Assign(parts []event.Partition)
 	// Replay fills windows silently.
 	Replay(p event.Partition, events []event.Event)
-	// Observe judges events: it sets Cause and CauseConfidence on refused ones
-	// and returns what fired.
+	// Observe judges events: it sets Cause and CauseConfidence on refused ones,
+	// Traits and SourceNet on all, and returns what fired.
 	Observe(p event.Partition, events []event.Event) []finding.Finding
 	// Progress tells how far a partition was read; it is called after every
 	// successful fetch, empty ones too.
 	Progress(p event.Partition, position, highWatermark int64, now event.Instant)
 	// Tick lets time pass: the watermark may advance when all is drained.
 	Tick(now event.Instant) []finding.Finding
-	// Diagnose sets causes of re-read events without touching any state, and
-	// flags them Rediagnosed.
+	// Diagnose sets causes, traits and networks of re-read events without touching
+	// any state, and flags the refused ones Rediagnosed.
 	Diagnose(events []event.Event)
+	// Derive sets SourceNet of re-read events.
+	Derive(events []event.Event)
 }
 
 // FindingSink journals findings. Deliver blocks while its queue is full. When

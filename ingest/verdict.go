@@ -12,28 +12,28 @@ import (
 	"github.com/keysentry/keysentry/internal/secret"
 )
 
-// verdict is what detection decided about one refused event.
+// verdict is what detection decided about one event that was refused or has
+// traits.
 type verdict struct {
-	offset     int64
-	idx        int32
-	at         event.Instant // the append time of its record
-	cause      event.Cause
-	confidence float32
+	offset int64
+	idx    int32
+	at     event.Instant // the append time of its record
+	pair
 }
 
 // ruling holds the verdicts of one stretch of a partition, in order: one for each
-// refused event at offsets [first, next).
+// event at offsets [first, next) that was refused or has traits.
 type ruling struct {
 	first, next int64
 	verdicts    []verdict
 }
 
 // The layout of a ruling: a version, a signature, and then as varints the
-// stretch, the distinct pairs of cause and confidence, and the verdicts as
-// differences. Causes are written by name, since their numbers belong to one
-// version of the program.
+// stretch, the distinct judgements (cause, confidence and traits), and the verdicts
+// as differences. Causes and traits are written by name, since their numbers belong
+// to one version of the program. Version 1, which is still read, has no traits.
 const (
-	rulingVersion = 1
+	rulingVersion = 2
 	macLen        = 16
 	rulingHead    = 1 + macLen
 	// maxRuling bounds the verdicts of one ruling, so that it stays far below what
@@ -62,15 +62,18 @@ func (s sealer) mac(p event.Partition, body []byte) []byte {
 	return h.Sum(nil)[:macLen]
 }
 
+// judged reports whether there is a verdict about an event that detection has seen.
+func judged(e *event.Event) bool { return e.Refused() || e.Traits != 0 }
+
 // rulings are the verdicts of a batch that detection has judged; none, when
-// nothing in it was refused.
+// nothing in it was refused or has traits.
 func rulings(b *Batch) []ruling {
 	var out []ruling
 	first := b.First
 	var list []verdict
 	for i := range b.Events {
 		e := &b.Events[i]
-		if !e.Refused() {
+		if !judged(e) {
 			continue
 		}
 		// A message of several events is not split, for a reader takes a stretch from
@@ -79,7 +82,7 @@ func rulings(b *Batch) []ruling {
 			out = append(out, ruling{first: first, next: e.Ref.Offset, verdicts: list})
 			first, list = e.Ref.Offset, nil
 		}
-		list = append(list, verdict{e.Ref.Offset, e.Ref.Idx, e.ObservedAt, e.Cause, e.CauseConfidence})
+		list = append(list, verdict{e.Ref.Offset, e.Ref.Idx, e.ObservedAt, pair{e.Cause, e.CauseConfidence, e.Traits}})
 	}
 	if len(list) == 0 {
 		return out
@@ -87,10 +90,11 @@ func rulings(b *Batch) []ruling {
 	return append(out, ruling{first: first, next: b.Next, verdicts: list})
 }
 
-// pair is a cause with its confidence; few of them occur.
+// pair is a cause with its confidence, and traits; few of them occur.
 type pair struct {
 	cause      event.Cause
 	confidence float32
+	traits     event.Traits
 }
 
 // encode writes and signs a ruling.
@@ -98,10 +102,9 @@ func (s sealer) encode(p event.Partition, r ruling) []byte {
 	places := map[pair]uint64{}
 	var pairs []pair
 	for _, v := range r.verdicts {
-		k := pair{v.cause, v.confidence}
-		if _, ok := places[k]; !ok {
-			places[k] = uint64(len(pairs))
-			pairs = append(pairs, k)
+		if _, ok := places[v.pair]; !ok {
+			places[v.pair] = uint64(len(pairs))
+			pairs = append(pairs, v.pair)
 		}
 	}
 	b := make([]byte, rulingHead, rulingHead+64+8*len(r.verdicts))
@@ -110,10 +113,9 @@ func (s sealer) encode(p event.Partition, r ruling) []byte {
 	b = binary.AppendUvarint(b, uint64(r.next-r.first))
 	b = binary.AppendUvarint(b, uint64(len(pairs)))
 	for _, k := range pairs {
-		name := k.cause.String()
-		b = binary.AppendUvarint(b, uint64(len(name)))
-		b = append(b, name...)
+		b = appendName(b, k.cause.String())
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(k.confidence))
+		b = appendName(b, k.traits.String())
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.verdicts)))
 	offset, at := r.first, event.Instant(0)
@@ -121,11 +123,15 @@ func (s sealer) encode(p event.Partition, r ruling) []byte {
 		b = binary.AppendUvarint(b, uint64(v.offset-offset))
 		b = binary.AppendUvarint(b, uint64(v.idx))
 		b = binary.AppendVarint(b, int64(v.at-at))
-		b = binary.AppendUvarint(b, places[pair{v.cause, v.confidence}])
+		b = binary.AppendUvarint(b, places[v.pair])
 		offset, at = v.offset, v.at
 	}
 	copy(b[1:], s.mac(p, b[rulingHead:]))
 	return b
+}
+
+func appendName(b []byte, name string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(name))), name...)
 }
 
 var (
@@ -135,23 +141,23 @@ var (
 
 // decode reads a ruling of a partition that was signed with our key.
 func (s sealer) decode(p event.Partition, b []byte) (ruling, error) {
-	if len(b) < rulingHead || b[0] != rulingVersion || !hmac.Equal(b[1:rulingHead], s.mac(p, b[rulingHead:])) {
+	if len(b) < rulingHead || b[0] < 1 || b[0] > rulingVersion || !hmac.Equal(b[1:rulingHead], s.mac(p, b[rulingHead:])) {
 		return ruling{}, errForeign
 	}
-	return parseRuling(b[rulingHead:])
+	return parseRuling(b[rulingHead:], int(b[0]))
 }
 
-func parseRuling(b []byte) (ruling, error) {
+func parseRuling(b []byte, version int) (ruling, error) {
 	d := varints{rest: b}
 	r := ruling{first: d.offset()}
 	r.next = r.first + d.offset()
 	pairs := make([]pair, 0, 8)
 	for range d.count(5) {
-		cause, ok := event.ParseCause(string(d.bytes()))
-		if !ok {
-			return ruling{}, fmt.Errorf("%w: an unknown cause", errRuling)
+		p, err := d.pair(version)
+		if err != nil {
+			return ruling{}, err
 		}
-		pairs = append(pairs, pair{cause, math.Float32frombits(d.uint32())})
+		pairs = append(pairs, p)
 	}
 	n := d.count(minRuled)
 	r.verdicts = make([]verdict, 0, n)
@@ -164,7 +170,7 @@ func parseRuling(b []byte) (ruling, error) {
 			return ruling{}, fmt.Errorf("%w: a verdict out of order", errRuling)
 		}
 		v.offset, v.idx = v.offset+skip, int32(idx)
-		v.cause, v.confidence = pairs[place].cause, pairs[place].confidence
+		v.pair = pairs[place]
 		if v.offset < r.first || v.offset >= r.next {
 			return ruling{}, fmt.Errorf("%w: a verdict outside of its stretch", errRuling)
 		}
@@ -224,6 +230,23 @@ func (d *varints) bytes() []byte {
 	b := d.rest[:n]
 	d.rest = d.rest[n:]
 	return b
+}
+
+// pair reads a judgement.
+func (d *varints) pair(version int) (pair, error) {
+	cause, ok := event.ParseCause(string(d.bytes()))
+	if !ok {
+		return pair{}, fmt.Errorf("%w: an unknown cause", errRuling)
+	}
+	p := pair{cause: cause, confidence: math.Float32frombits(d.uint32())}
+	if version == 1 {
+		return p, nil
+	}
+	var err error
+	if p.traits, err = event.ParseTraits(string(d.bytes())); err != nil {
+		return pair{}, fmt.Errorf("%w: %w", errRuling, err)
+	}
+	return p, nil
 }
 
 func (d *varints) uint32() uint32 {

@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,23 +16,42 @@ var testSealer = newSealer(secret.New("a key that only the daemons hold"))
 
 func someRuling() ruling {
 	return ruling{first: 1000, next: 1400, verdicts: []verdict{
-		{1000, 0, 1_700_000_000_000_000_000, event.CauseUnknownKey, 0.97},
-		{1000, 1, 1_700_000_000_000_000_000, event.CauseClockSkew, 0.95},
-		{1007, 0, 1_700_000_000_005_000_000, event.CauseUnknownKey, 0.4},
-		{1399, 12, 1_699_999_999_000_000_000, event.CauseUnknown, 0.4},
+		{1000, 0, 1_700_000_000_000_000_000, pair{event.CauseUnknownKey, 0.97, 0}},
+		{1000, 1, 1_700_000_000_000_000_000, pair{event.CauseClockSkew, 0.95, event.TraitOutsideEgress}},
+		{1007, 0, 1_700_000_000_005_000_000, pair{event.CauseUnknownKey, 0.4, 0}},
+		{1100, 0, 1_700_000_000_006_000_000, pair{event.CauseNone, 0, event.TraitUnknownKey | event.TraitOutsideEgress}},
+		{1399, 12, 1_699_999_999_000_000_000, pair{event.CauseUnknown, 0.4, 0}},
 	}}
 }
 
 func TestRulingRoundTrip(t *testing.T) {
 	t.Parallel()
-	for _, r := range []ruling{someRuling(), {first: 0, next: 1, verdicts: []verdict{{0, 0, 0, event.CauseBadRequest, 1}}}, {first: 7, next: 7, verdicts: []verdict{}}} {
+	for _, r := range []ruling{someRuling(), {first: 0, next: 1, verdicts: []verdict{{0, 0, 0, pair{event.CauseBadRequest, 1, 0}}}}, {first: 7, next: 7, verdicts: []verdict{}}} {
 		got, err := testSealer.decode(testParts[0], testSealer.encode(testParts[0], r))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(r, got, cmp.AllowUnexported(ruling{}, verdict{})); diff != "" {
+		if diff := cmp.Diff(r, got, cmp.AllowUnexported(ruling{}, verdict{}, pair{})); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
+	}
+}
+
+// TestRulingOfVersion1: what a daemon of before the traits wrote is still read.
+func TestRulingOfVersion1(t *testing.T) {
+	t.Parallel()
+	p, cause := testParts[0], event.CauseUnknownKey
+	b := binary.AppendUvarint(make([]byte, rulingHead), 1000)
+	b = binary.AppendUvarint(b, 400)
+	b = appendName(binary.AppendUvarint(b, 1), cause.String())
+	b = binary.LittleEndian.AppendUint32(b, math.Float32bits(0.5))
+	b = append(b, 1, 7, 0, 2, 0) // one verdict, seven offsets on
+	b[0] = 1
+	copy(b[1:], testSealer.mac(p, b[rulingHead:]))
+	want := ruling{first: 1000, next: 1400, verdicts: []verdict{{1007, 0, 1, pair{cause, 0.5, 0}}}}
+	got, err := testSealer.decode(p, b)
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(ruling{}, verdict{}, pair{})); err != nil || diff != "" {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
 }
 
@@ -105,7 +126,7 @@ func FuzzRuling(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 0})
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parseRuling(b)
+		r, err := parseRuling(b, rulingVersion)
 		if err != nil {
 			if r.verdicts != nil {
 				t.Fatalf("an error with verdicts: %+v", r)
@@ -129,7 +150,7 @@ func FuzzRuling(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%+v: %v", r, err)
 		}
-		if diff := cmp.Diff(r, again, cmp.AllowUnexported(ruling{}, verdict{})); diff != "" {
+		if diff := cmp.Diff(r, again, cmp.AllowUnexported(ruling{}, verdict{}, pair{})); diff != "" {
 			t.Fatalf("-want +got:\n%s", diff)
 		}
 	})

@@ -157,16 +157,19 @@ type joiner struct {
 	pause  time.Time
 }
 
-// settle sets the causes of a batch that was read again: those of the verdicts,
-// and new ones where there is none.
+// settle sets the causes and traits of a batch that was read again: those of the
+// verdicts, and new ones for refused events where there is none. An event that was
+// not refused and has no verdict has no traits: none had been found, or nobody
+// knows any more.
 func (t *partition) settle(ctx context.Context, b *Batch) error {
 	if t.p.Verdicts == nil {
 		t.p.Detector.Diagnose(b.Events)
 		return nil
 	}
+	t.p.Detector.Derive(b.Events)
 	t.join.dry = false
 	joined, missing := 0, 0
-	anew := -1 // from here on to be decided anew; events that were not refused do not matter
+	anew := -1 // from here on to be decided anew
 	flush := func(to int) {
 		if anew >= 0 {
 			t.p.Detector.Diagnose(b.Events[anew:to])
@@ -175,23 +178,22 @@ func (t *partition) settle(ctx context.Context, b *Batch) error {
 	}
 	for i := range b.Events {
 		e := &b.Events[i]
-		if !e.Refused() {
-			continue
-		}
 		v, err := t.verdictOf(ctx, e)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if v == nil {
+		case v != nil:
+			flush(i)
+			joined++
+			e.Cause, e.CauseConfidence, e.Traits = v.cause, v.confidence, v.traits
+		case e.Refused():
 			missing++
 			if anew < 0 {
 				anew = i
 			}
-			continue
+		default:
+			flush(i)
 		}
-		flush(i)
-		joined++
-		e.Cause, e.CauseConfidence = v.cause, v.confidence
 	}
 	flush(len(b.Events))
 	t.p.m.verdictsJoined.Add(float64(joined))

@@ -35,7 +35,7 @@ var (
 		EventCount: nil, ValueCount: {"field"}, Temporal: nil, TemporalOrdered: nil,
 		ValueSum: {"field"}, ValueAvg: {"field"}, ValueMedian: {"field"}, ValuePercentile: {"field", "percentile"},
 		EventRatio: {"min_denominator"}, FirstSeen: {"field", "lookback", "learn"},
-		Absence: {"within", "order", "min_coverage"}, RateAnomaly: {"threshold", "direction"},
+		Absence: {"within", "order", "min_coverage", "wait"}, RateAnomaly: {"field", "threshold", "direction", "floor", "ratio"},
 	}
 )
 
@@ -116,6 +116,7 @@ func (c *correlationDoc) parseTimes() {
 	c.out.Within, _ = d.span(n, "within")
 	c.out.Lookback, _ = d.span(n, "lookback")
 	c.out.Learn, _ = d.span(n, "learn")
+	c.out.Wait, _ = d.span(n, "wait")
 	switch c.out.Type {
 	case Absence:
 		if c.out.Within == 0 {
@@ -218,7 +219,7 @@ func (c *correlationDoc) parseExtras() {
 	switch {
 	case t.wantsField() && len(c.out.Field) == 0:
 		d.report(c.node, CodeCorrelation, "add `field: NAME` to the condition", "field is missing: %s needs it", t)
-	case !t.wantsField() && len(c.out.Field) > 0:
+	case !t.wantsField() && t != RateAnomaly && len(c.out.Field) > 0:
 		d.report(get(at("field"), "field"), CodeCorrelation, "", "%s takes no field", t)
 	case len(c.out.Field) > 1 && t != ValueCount:
 		d.report(get(at("field"), "field"), CodeCorrelation, "", "%s takes one field", t)
@@ -251,6 +252,9 @@ func (c *correlationDoc) parseExtension() {
 		default:
 			d.report(get(c.node, "order"), CodeCorrelation, "use before or after", "unknown order %q", order)
 		}
+		if c.out.After && c.out.Wait != 0 {
+			d.report(get(c.node, "wait"), CodeCorrelation, "leave it out", "wait goes with order: before; with order: after, within says how long is waited")
+		}
 		c.out.MinCoverage, _ = d.number(c.node, "min_coverage")
 		if c.out.MinCoverage < 0 || c.out.MinCoverage > 1 {
 			d.report(get(c.node, "min_coverage"), CodeCorrelation, "", "min_coverage is a share from 0 to 1")
@@ -263,6 +267,7 @@ func (c *correlationDoc) parseExtension() {
 				d.report(get(c.node, "threshold"), CodeCorrelation, "it is -log10 of a probability; leave it out for 5.5", "threshold must be above zero: every count would be an anomaly")
 			}
 		}
+		c.rateBounds()
 		c.out.Direction = d.str(c.node, "direction")
 		if c.out.Direction == "" {
 			c.out.Direction = "up"
@@ -273,6 +278,21 @@ func (c *correlationDoc) parseExtension() {
 	}
 	if c.out.Type.Extension() {
 		d.report(get(c.node, "type"), CodeNotPortable, "", "%s is an extension of Keysentry", c.out.Type)
+	}
+}
+
+// rateBounds reads what a rate has to reach beside its improbability.
+func (c *correlationDoc) rateBounds() {
+	d := c.p
+	c.out.Floor, _ = d.number(c.node, "floor")
+	if c.out.Floor < 0 {
+		d.report(get(c.node, "floor"), CodeCorrelation, "", "floor is a number of events, at least 0")
+	}
+	c.out.Ratio, _ = d.number(c.node, "ratio")
+	switch r, dir := c.out.Ratio, d.str(c.node, "direction"); {
+	case r == 0 && get(c.node, "ratio") == nil:
+	case dir == "both" || r <= 0 || (dir == "down") != (r < 1):
+		d.report(get(c.node, "ratio"), CodeCorrelation, "3 is three times the season, 0.2 a fifth", "ratio is above 1 with direction up, and between 0 and 1 with direction down")
 	}
 }
 

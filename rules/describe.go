@@ -58,8 +58,8 @@ func CorrelationTypes() []Described {
 		{string(TemporalOrdered), "the same, in the order of `rules`: those that a boolean text needs in order, those under `not` nowhere in the window", ""},
 		{string(EventRatio), "extension: matches of the first rule over those of the second reach a percentage", "`condition` in percent, `min_denominator`"},
 		{string(FirstSeen), "extension: a value of `field` is new for its group", "`field`, `lookback`, `learn`"},
-		{string(Absence), "extension: an event of the first rule has none of the second before or after it", "`within`, `order: before\\|after`, `min_coverage`"},
-		{string(RateAnomaly), "extension: the count departs from its own season", "`threshold`, `direction: up\\|down\\|both`"},
+		{string(Absence), "extension: an event of the first rule has none of the second before or after it", "`within`, `order: before\\|after`, `min_coverage`; `wait`, for `before`: how long after the event it is judged, for records that come late"},
+		{string(RateAnomaly), "extension: the count departs from its own season; with `field`, that of different values in a quarter of an hour", "`threshold`, `direction: up\\|down\\|both`; `floor`: events that the window must have, `ratio`: times its season that they must be (`down`: at most); `field`"},
 	}
 }
 

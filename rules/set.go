@@ -108,10 +108,12 @@ type Correlation struct {
 	MinDenominator int
 	Lookback       time.Duration
 	Learn          time.Duration
+	Wait           time.Duration // absence, order before: judged so long after; 0: when the watermark passes
 	Within         time.Duration
 	After          bool // absence: B is awaited after A (order: after); else before
 	MinCoverage    float64
 	Threshold      float64 // rate_anomaly
+	Floor, Ratio   float64 // rate_anomaly: events, and share of the season, that are reached; 0: any
 	Direction      string  // up, down, both
 
 	// Inner: another correlation refers to it and does not say generate.

@@ -56,6 +56,10 @@ func (g eventGen) event(n int) event.Event {
 		e.Cause = oneOf(g, event.Causes())
 		e.CauseConfidence = oneOf(g, []float32{0, 0.5, 0.9, 1})
 	}
+	if g.IntN(2) == 0 {
+		e.Traits = oneOf(g, []event.Traits{event.TraitUnknownKey, event.TraitUnknownKey | event.TraitOutsideEgress, event.TraitUserSequence})
+		e.SourceNet = oneOf(g, []string{"AS64500", "10.1.2.0/24", "2001:db8::/48"})
+	}
 	for f := range event.FieldOrigin {
 		if g.IntN(3) == 0 {
 			continue
@@ -125,6 +129,8 @@ func (g eventGen) item() string {
 		return fmt.Sprintf("%s%s: %s", g.pick("type", "cause", "origin", "auth_mode", "topic"), g.pick("", "|contains", "|startswith", "|neq"), g.pick("session", "SESSION.DENIED", "backend", "secure", "KTOPIC", "ktopic", "expired", "'*_*'", "'*'"))
 	case 11:
 		return fmt.Sprintf("%s%s: %s", g.pick("source_ip", "client_ip"), g.pick("", "|contains", "|startswith", "|endswith", "|cased"), quote(g.pick(genAddrs...)))
+	case 13:
+		return fmt.Sprintf("%s%s: %s", g.pick("traits", "source_net"), g.pick("", "|contains", "|startswith", "|endswith", "|neq"), quote(g.pick("unknown_key", "outside_egress", "AS64500", "outside_egress unknown_key", "10.1", "as")))
 	case 12:
 		return fmt.Sprintf("%s%s: %s", g.pick("time", "ts", "seq", "clock_offset", "offset"), g.pick("|contains", "|startswith", "|endswith", ""), quote(g.pick("2026-03-09t", ".1z", "00Z", "0.0000001", "00", "7", "*5*", "1?", ":0")))
 	}

@@ -64,7 +64,7 @@ func sqlExists(f event.Field) string {
 		return sqlTrue
 	case f == event.FieldCauseConfidence:
 		return "cause != ''"
-	case f == event.FieldOrigin || f == event.FieldCause:
+	case f == event.FieldOrigin || f == event.FieldCause || f == event.FieldTraits || f == event.FieldSourceNet:
 		return name + " != ''"
 	case f == event.FieldTS || f == event.FieldObservedAt:
 		return "toUnixTimestamp64Nano(" + name + ") != 0"

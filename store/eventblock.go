@@ -19,6 +19,8 @@ type eventBlock struct {
 	mode    *word
 	cause   *word
 	grounds *word
+	traits  *word
+	net     *text
 	ts      *instants
 	present *uint64s
 
@@ -96,7 +98,7 @@ func timeFields() []timeField {
 
 func newEventBlock() *eventBlock {
 	b := &eventBlock{block: newBlock("events"), words: wordFields(), texts: textFields(), times: timeFields(),
-		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, grounds: &word{}, ts: newInstants(), present: newUint64s(),
+		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, grounds: &word{}, traits: &word{}, net: &text{}, ts: newInstants(), present: newUint64s(),
 		seq: newUint64s(), status: newUint16s(), confidence: newFloat32s(), rediagnosed: newBools(), redacted: newBools(),
 		sourceIP: newAddresses(), clientIP: newAddresses(), clockOffset: newFloat64s(), clockError: newFloat64s()}
 	for i := range b.words {
@@ -116,6 +118,8 @@ func newEventBlock() *eventBlock {
 	b.add("origin", b.origin)
 	b.add("auth_mode", b.mode)
 	b.add("cause", b.cause)
+	b.add("traits", b.traits)
+	b.add("source_net", b.net)
 	b.add("cause_confidence", b.confidence)
 	b.add("cause_grounds", b.grounds)
 	b.add("rediagnosed", b.rediagnosed)
@@ -170,6 +174,12 @@ func (b *eventBlock) appendRare(n int, e *event.Event) {
 		if e.CauseGrounds != 0 {
 			b.grounds.set(n, e.CauseGrounds.String())
 		}
+	}
+	if e.Traits != 0 {
+		b.traits.set(n, e.Traits.String())
+	}
+	if e.SourceNet != "" {
+		b.net.set(n, e.SourceNet)
 	}
 	if e.Rediagnosed {
 		b.rediagnosed.set(n, true)

@@ -46,6 +46,7 @@ func (modelDetector) RegistrySince(end event.Instant) event.Instant { return end
 func (modelDetector) Missing(event.Partition, event.Instant)        {}
 func (modelDetector) Assign([]event.Partition)                      {}
 func (modelDetector) Tick(event.Instant) []finding.Finding          { return nil }
+func (modelDetector) Derive([]event.Event)                          {}
 func (modelDetector) Diagnose([]event.Event)                        {}
 func (modelDetector) Replay(event.Partition, []event.Event)         {}
 func (modelDetector) Fill(context.Context, []event.Standing) ([]event.Standing, error) {

@@ -457,9 +457,14 @@ func readEvent(t *testing.T, c *Client, ref event.Ref) event.Event {
 		case event.KindString:
 			var v string
 			scan(f.String(), &v)
-			if f == event.FieldTopic {
+			switch {
+			case f == event.FieldTopic:
 				got.Ref.Topic = v
-			} else if v != "" {
+			case f == event.FieldSourceNet:
+				got.SourceNet = v
+			case f == event.FieldTraits:
+				got.Traits, _ = event.ParseTraits(v)
+			case v != "":
 				got.SetString(f, v)
 			}
 		case event.KindInstant:

@@ -29,7 +29,7 @@ func commands(std stdio) []*cobra.Command {
 		{groupRun, []*cobra.Command{runCommand(std), checkConfigCommand(std), doctorCommand(std)}},
 		{groupAsk, []*cobra.Command{incidentsCommand(std), explainCommand(std), keysCommand(std), playbookCommand(std), postureCommand(std), queryCommand(std), journalCommand(std)}},
 		{groupWork, []*cobra.Command{rulesCommand(std), mapCommand(std), replayCommand(std), quarantineCommand(std)}},
-		{groupMeasure, []*cobra.Command{tortureCommand(std), benchCommand(std)}},
+		{groupMeasure, []*cobra.Command{tortureCommand(std), benchCommand(std), qualityCommand(std)}},
 		{"", []*cobra.Command{versionCommand(std)}},
 	} {
 		for _, c := range g.commands {

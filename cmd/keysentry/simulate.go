@@ -95,7 +95,7 @@ func runSimulation(ctx context.Context, std stdio, f simulateFlags) (err error) 
 	}
 	began, n := time.Now(), 0
 	said := began
-	err = simulate.Generate(f.opt, func(e *event.Event) error {
+	err = simulate.Generate(f.opt, func(e *event.Event, _ simulate.Truth) error {
 		if n++; n%10_000 == 0 {
 			if ctx.Err() != nil {
 				return ctx.Err()

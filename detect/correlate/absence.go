@@ -1,6 +1,8 @@
 package correlate
 
 import (
+	"time"
+
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/rules"
 )
@@ -12,6 +14,10 @@ import (
 //	                without a verdict, so that the next A opens one of its own; one
 //	                that reaches its end fires. What lies in a window that fired
 //	                belongs to it.
+//	wait:           with order: before, A opens a forward window [A, A + wait], and a
+//	                B from A - within to its end closes it: a record of B may come
+//	                later than that of A although it is earlier. The window is longer
+//	                where Config.Delay says that records come later still.
 //
 // B at the very time of A counts. A record that is both is the B of others, never
 // its own.
@@ -85,7 +91,7 @@ func (c *Correlator) absenceAdd(g *group, o *obs, live bool) {
 	// partner is when the latest B was, this record left out.
 	partner := w.partner
 	if o.mask&maskB != 0 {
-		if w.open && o.ts >= w.start {
+		if w.open && o.ts >= w.start-g.s.before() {
 			w.open, w.end, g.due = false, w.fired, 0
 		}
 		w.partner = max(w.partner, o.ts)
@@ -95,8 +101,8 @@ func (c *Correlator) absenceAdd(g *group, o *obs, live bool) {
 	}
 	switch {
 	case w.open && o.ts >= w.start:
-	case !w.open && o.ts > w.end && o.ts > partner:
-		w.begin(g.s, o.ts)
+	case !w.open && o.ts > w.end && partner < o.ts-g.s.before():
+		w.begin(o.ts, c.absenceLength(g))
 		c.timer(g, w.end)
 	default:
 		if o.ts < c.cursor {
@@ -107,6 +113,21 @@ func (c *Correlator) absenceAdd(g *group, o *obs, live bool) {
 	w.live = w.live || live
 	w.add(g.s, o)
 	c.weigh(g)
+}
+
+// maxDelay bounds how long an absence waits because records come late.
+const maxDelay = event.Instant(10 * time.Minute)
+
+// absenceLength is how far an absence that is about to begin looks forward.
+func (c *Correlator) absenceLength(g *group) event.Instant {
+	if g.s.corr.After {
+		return g.s.span
+	}
+	n := event.Instant(g.s.corr.Wait)
+	if c.cfg.Delay != nil {
+		n = max(n, min(event.Instant(c.cfg.Delay(g.s.pairs(g.key))), maxDelay))
+	}
+	return n
 }
 
 // certain reports whether a verdict on [from, to] can be given: that something is

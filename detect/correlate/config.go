@@ -32,6 +32,9 @@ type Config struct {
 	// Coverage tells what share of the expected events of a group is held over
 	// [from, to]; false when nobody knows. Nil: all of them are.
 	Coverage func(group []finding.Pair, from, to event.Instant) (float64, bool) `yaml:"-"`
+	// Delay tells how long the records about a group take to arrive; absences that
+	// wait, wait at least so long. Nil: it is not known.
+	Delay func(group []finding.Pair) time.Duration `yaml:"-"`
 }
 
 // DefaultConfig is what the daemon runs with.

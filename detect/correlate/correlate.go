@@ -239,8 +239,11 @@ func (c *Correlator) collect(in *Input, u use, o obs) {
 // value is what a counting or measuring correlation takes from the record.
 func (c *Correlator) value(in *Input, u use) (uint64, bool) {
 	switch u.s.typ {
-	case rules.ValueCount, rules.FirstSeen:
+	case rules.ValueCount, rules.FirstSeen, rules.RateAnomaly:
 		slots := u.s.inputs[u.input].FieldSlots
+		if len(slots) == 0 {
+			return 0, true
+		}
 		if len(slots) == 1 {
 			v, ok := in.Values.Text(slots[0])
 			return maphash.String(c.seed, v), ok
@@ -375,7 +378,7 @@ func (c *Correlator) chained(u use, pairs []finding.Pair, extra *carried) (key [
 		}
 		key = appendValue(key, v)
 	}
-	if u.s.typ != rules.ValueCount && u.s.typ != rules.FirstSeen {
+	if u.s.typ != rules.ValueCount && u.s.typ != rules.FirstSeen && (u.s.typ != rules.RateAnomaly || len(in.FieldSlots) == 0) {
 		return key, 0, "", len(in.FieldSlots) == 0
 	}
 	c.hash.Reset()

@@ -33,9 +33,9 @@ func newForward(*spec) *forwardWindow {
 	return &forwardWindow{start: never, end: never, partner: never, fired: never}
 }
 
-// begin opens a window at t.
-func (w *forwardWindow) begin(s *spec, t event.Instant) {
-	*w = forwardWindow{open: true, start: t, end: t + s.span, samples: w.samples[:0], partner: w.partner, fired: w.fired}
+// begin opens a window of a length at t.
+func (w *forwardWindow) begin(t, length event.Instant) {
+	*w = forwardWindow{open: true, start: t, end: t + length, samples: w.samples[:0], partner: w.partner, fired: w.fired}
 }
 
 func (w *forwardWindow) add(s *spec, o *obs) {
@@ -146,7 +146,7 @@ func (c *Correlator) forwardAdd(g *group, o *obs, live bool) {
 		c.forwardEnd(g)
 		fallthrough
 	case !w.open && o.ts > w.end:
-		w.begin(g.s, o.ts)
+		w.begin(o.ts, g.s.span)
 		c.timer(g, w.end)
 	case !w.open || o.ts < w.start:
 		c.stats.Late++
@@ -166,7 +166,8 @@ func (c *Correlator) forwardEnd(g *group) {
 	w.open, w.fired = false, w.end
 	g.judged = w.end
 	v, ok := w.judge(g.s)
-	if !ok || !g.s.judges(w.start) || !c.certain(g, w.start, w.end) {
+	from := w.start - g.s.before()
+	if !ok || !g.s.judges(from) || !c.certain(g, from, w.end) {
 		return
 	}
 	c.end(g)

@@ -14,6 +14,10 @@ type rateWindow struct {
 	loaded bool          // from memory; what lies between then and now is not known yet
 	kept   event.Instant // of the last event that became evidence
 	told   int64         // the minute as of which memory was told
+	// values are those of the quarter of an hour at hand, for rules with a field;
+	// beyond maxRateValues every event counts as a new one.
+	values  map[uint64]struct{}
+	quarter int64
 }
 
 const minute = event.Instant(time.Minute)
@@ -35,15 +39,44 @@ func (w *rateWindow) sample(ts event.Instant) bool {
 
 func (w *rateWindow) arrive(*spec, *obs, event.Instant) bool { return false }
 func (w *rateWindow) newest(*spec) float64                   { return 0 }
-func (w *rateWindow) add(_ *spec, o *obs)                    { w.m.Add(int64(o.ts/minute), 1) }
-func (w *rateWindow) size() int                              { return season.Size + 48 }
+func (w *rateWindow) size() int                              { return season.Size + 64 + 16*len(w.values) }
+
+// maxRateValues bounds the values of one group that are told apart.
+const maxRateValues = 4096
+
+func (w *rateWindow) add(s *spec, o *obs) {
+	n := 1.0
+	if len(s.corr.Field) > 0 {
+		if q := int64(o.ts / (15 * minute)); w.values == nil || q > w.quarter {
+			w.values, w.quarter = map[uint64]struct{}{}, q
+		}
+		if _, known := w.values[o.val]; known {
+			n = 0
+		} else if len(w.values) < maxRateValues {
+			w.values[o.val] = struct{}{}
+		}
+	}
+	w.m.Add(int64(o.ts/minute), n)
+}
+
+// reached reports whether a score is one to tell of.
+func (s *spec) reached(v season.Score) bool {
+	c := s.corr
+	if v.Surprise < c.Threshold || v.Count < c.Floor {
+		return false
+	}
+	if c.Ratio > 0 && c.Ratio < 1 {
+		return v.Count <= c.Ratio*v.Expected
+	}
+	return v.Count >= c.Ratio*v.Expected
+}
 
 func (w *rateWindow) judge(s *spec, _ event.Instant) (float64, bool) {
 	if s.corr.Direction == "down" {
 		return 0, false
 	}
-	v := w.m.Up().Surprise
-	return v, v >= s.corr.Threshold
+	v := w.m.Up()
+	return v.Surprise, s.reached(v)
 }
 
 // watches reports whether the rule asks for too few events.
@@ -73,9 +106,9 @@ func (c *Correlator) expireRate(g *group, w *rateWindow, due event.Instant) {
 		c.end(g)
 	}
 	w.m.Close(int64(due / minute))
-	if v := w.m.Down().Surprise; v >= s.corr.Threshold && s.judges(due-season.Longest*minute) {
+	if v := w.m.Down(); s.reached(v) && s.judges(due-season.Longest*minute) {
 		g.live = c.isLive
-		c.satisfied(g, due, 0, v)
+		c.satisfied(g, due, 0, v.Surprise)
 		g.live = false
 	}
 	c.tell(g)

@@ -94,9 +94,17 @@ func newSpec(c *rules.Correlation, cfg Config) (*spec, error) {
 		s.evidence = 1
 	}
 	s.forward, s.need = condition(c)
-	s.forward = s.forward || c.Type == rules.Absence && c.After
+	s.forward = s.forward || c.Type == rules.Absence && (c.After || c.Wait > 0)
 	s.finish(cfg)
 	return s, nil
+}
+
+// before is how far back from an event of a forward absence its partner may lie.
+func (s *spec) before() event.Instant {
+	if s.typ == rules.Absence && !s.corr.After {
+		return s.span
+	}
+	return 0
 }
 
 func (s *spec) finish(cfg Config) {

@@ -17,7 +17,7 @@ import (
 
 // ErrNoHistory is the error of Remembered for a rule whose past cannot be read off
 // the stored events: one that refers to correlations, or has no SQL, or groups
-// its rules by different fields.
+// its rules by different fields, or counts different values.
 var ErrNoHistory = errors.New("its history cannot be read from stored events")
 
 // Remembered gives f, in pieces, what a rule of type first_seen or rate_anomaly
@@ -88,6 +88,9 @@ type historian struct {
 func (h *historian) prepare() error {
 	var preds []string
 	var mask event.FieldSet
+	if h.corr.Type == rules.RateAnomaly && len(h.corr.Field) > 0 {
+		return ErrNoHistory // events are counted by their values
+	}
 	for _, in := range h.corr.Inputs {
 		if in.Rule == nil || !slices.Equal(in.GroupSlots, h.corr.Inputs[0].GroupSlots) || !slices.Equal(in.FieldSlots, h.corr.Inputs[0].FieldSlots) {
 			return ErrNoHistory

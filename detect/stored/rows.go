@@ -170,6 +170,12 @@ func set(e *event.Event, f event.Field, c *cells) {
 	case event.FieldCauseConfidence:
 		e.CauseConfidence = take[float32](c)
 		return
+	case event.FieldTraits:
+		e.Traits, _ = event.ParseTraits(take[string](c))
+		return
+	case event.FieldSourceNet:
+		e.SourceNet = take[string](c)
+		return
 	case event.FieldSourceIP:
 		e.SourceIP = address(take[net.IP](c))
 		return

@@ -21,6 +21,7 @@ import (
 	"github.com/keysentry/keysentry/alert/playbook"
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/ingest"
 	httpingest "github.com/keysentry/keysentry/ingest/http"
@@ -82,6 +83,8 @@ type App struct {
 	memory     *journalMemory
 	watch      *watch
 	doom       *doom
+
+	networks *networks.Table // nil: no table is configured
 
 	targets map[string]playbook.Target
 	keys    map[string]secret.Value // fingerprint keys by network
@@ -152,7 +155,7 @@ func New(cfg *config.Config, opts Options) (*App, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, operator("data_dir", err)
 	}
-	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildRules, a.buildResponse, a.buildPosture, a.buildEvents, a.buildConsole} {
+	for _, step := range []func() error{a.buildKafka, a.buildStore, a.buildNetworks, a.buildRules, a.buildResponse, a.buildPosture, a.buildEvents, a.buildConsole} {
 		if err := step(); err != nil {
 			a.close()
 			return nil, err

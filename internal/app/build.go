@@ -22,6 +22,7 @@ import (
 	"github.com/keysentry/keysentry/alert/slack"
 	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/detect/posture"
 	"github.com/keysentry/keysentry/detect/posture/check"
 	"github.com/keysentry/keysentry/event"
@@ -98,6 +99,26 @@ func compileRules(cfg config.RulesConfig, own []rules.File) (*rules.Set, []rules
 		files = append(files, library.Files()...)
 	}
 	return rules.Load(append(files, own...), rules.Options{Layout: rules.LayoutEvent, Placeholders: cfg.Placeholders, Disable: cfg.Disable})
+}
+
+// buildNetworks reads the table of networks, if there is one.
+func (a *App) buildNetworks() (err error) {
+	a.networks, err = ReadNetworks(a.cfg.Detect)
+	return operator("detect.networks_file", err)
+}
+
+// ReadNetworks reads the table of networks that the configuration names; nil
+// without one.
+func ReadNetworks(cfg detect.Config) (*networks.Table, error) {
+	if cfg.NetworksFile == "" {
+		return nil, nil
+	}
+	f, err := os.Open(cfg.NetworksFile)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was read only
+	return networks.Parse(cfg.NetworksFile, f)
 }
 
 func (a *App) buildRules() error {

@@ -47,6 +47,13 @@ func TestCheckFindsWhatTheStartRefuses(t *testing.T) {
 			c.Journal.Key = secret.Ref{Env: "SHORT"}
 			r.env["SHORT"] = "short"
 		}, "journal.key"},
+		"a table of networks with a fault": {func(r *rig, c *config.Config) {
+			c.Detect.NetworksFile = filepath.Join(r.dir, "nets.csv")
+			if err := os.WriteFile(c.Detect.NetworksFile, []byte("192.0.2.0/24,here\n"), 0o600); err != nil {
+				t.Error(err)
+			}
+		}, "nets.csv:1: "},
+		"a table of networks that is not there": {func(r *rig, c *config.Config) { c.Detect.NetworksFile = filepath.Join(r.dir, "none") }, "detect.networks_file"},
 		"one credential for two": {func(_ *rig, c *config.Config) {
 			c.Alert.People = append(c.Alert.People, alert.Person{ID: "bob", Credential: c.Alert.People[0].Credential})
 		}, "alert.people[1].credential"},

@@ -98,7 +98,7 @@ func (a *App) checkParts() (faults []error) {
 	if err != nil {
 		faults = append(faults, err) // it begins with the path
 	}
-	for _, build := range []func() error{a.buildPeople, a.buildEvents} {
+	for _, build := range []func() error{a.buildNetworks, a.buildPeople, a.buildEvents} {
 		if err := build(); err != nil {
 			faults = append(faults, err)
 		}

@@ -245,7 +245,8 @@ func (a *App) takeUp(s *session) error {
 func (a *App) newSession(ctx context.Context, epoch int64) (*session, error) {
 	s := &session{epoch: epoch, clocks: &clocks{}, rules: a.ruleSet()}
 	var err error
-	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: s.rules, Clocks: s.clocks, Declared: declared(a.cfg), Imported: a.imported, Stored: a.stored(), Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
+	s.engine, err = detect.New(a.cfg.Detect, detect.Deps{Rules: s.rules, Clocks: s.clocks, Declared: declared(a.cfg), Imported: a.imported, Networks: a.networks,
+		Stored: a.stored(), Remembers: true, Logger: a.log, Metrics: a.opts.Metrics})
 	if err != nil {
 		return nil, operator("detect", err)
 	}

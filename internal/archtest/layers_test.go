@@ -10,7 +10,7 @@ var layers = []struct {
 	{"1 values", []string{"detect/finding", "detect/season", "internal/redact"}},
 	{"1b journal, evidence", []string{"alert/journal", "detect/suspicion"}},
 	{"1c incidents", []string{"alert/incident"}},
-	{"2 language", []string{"rules", "detect/offset", "detect/memory", "internal/simulate", "internal/kafkawire", "ingest/mapping", "ingest/cloudevents"}},
+	{"2 language", []string{"rules", "detect/offset", "detect/memory", "detect/networks", "internal/simulate", "internal/kafkawire", "ingest/mapping", "ingest/cloudevents"}},
 	{"2b windows", []string{"detect/correlate", "detect/stored", "rules/library"}},
 	{"3 domain", []string{"ingest", "detect", "detect/posture", "alert", "alert/playbook"}},
 	{"4 adapters", []string{
@@ -23,7 +23,7 @@ var layers = []struct {
 	{"6 composition", []string{"internal/app"}},
 	{"6b stage", []string{"internal/stage"}},
 	{"6c test doubles", []string{"internal/stage/stagetest"}},
-	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench", "internal/peerbench"}},
+	{"7 rehearsal", []string{"internal/demo", "internal/torture", "internal/e2ebench", "internal/peerbench", "internal/quality"}},
 	{"8 command", []string{"cmd/keysentry"}},
 	{"tests", []string{"internal/archtest"}},
 }
@@ -41,7 +41,7 @@ var homes = map[string][]string{
 	"golang.org/x/term":                   {"cmd/keysentry"},
 	"github.com/go-analyze/charts":        {"alert/slack"},
 	"github.com/cespare/xxhash":           {"store"},
-	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest"},
+	"go.yaml.in/yaml":                     {"rules", "internal/config", "ingest/mapping", "alert/playbook", "rules/ruletest", "internal/simulate"},
 	"github.com/prometheus/client_golang": {"internal/metrics", "*"},
 	"github.com/klauspost/compress":       {"internal/kafkawire"},
 	"google.golang.org/protobuf":          {"ingest/mapping"},
@@ -53,4 +53,5 @@ var homes = map[string][]string{
 	"github.com/rs/zerolog":               {"internal/stage"}, // toxiproxy's logger
 	"golang.org/x/sync":                   {"*"},
 	"golang.org/x/time":                   {"ingest/http"},
+	"github.com/gaissmai/bart":            {"detect/networks"},
 }

@@ -32,7 +32,7 @@ func (b *bench) fill(ctx context.Context) error {
 	opt := simulate.Options{Scenario: "unauthorized-spike", Seed: 1, Start: time.Now().Add(-span).UTC(), Duration: span, Rate: fillRate}
 	var batch []kafka.Message
 	made, size := 0, 0
-	err := simulate.Generate(opt, func(e *event.Event) error {
+	err := simulate.Generate(opt, func(e *event.Event, _ simulate.Truth) error {
 		m := kafka.Message{Key: []byte(e.Host), Value: event.Append(nil, e)}
 		if len(b.sample) < maxSample {
 			b.sample = append(b.sample, m)

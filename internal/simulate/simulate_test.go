@@ -22,7 +22,7 @@ func run(t *testing.T, o simulate.Options, each func(*event.Event)) ([]byte, sim
 	var out []byte
 	var label simulate.Label
 	labels := 0
-	err := simulate.Generate(o, func(e *event.Event) error {
+	err := simulate.Generate(o, func(e *event.Event, _ simulate.Truth) error {
 		if each != nil {
 			each(e)
 		}
@@ -85,28 +85,39 @@ func TestEveryScenario(t *testing.T) {
 	}
 }
 
-func TestFirstHostileEventIsTheFirst(t *testing.T) {
+// TestLabels: the label tells of the first event that is marked, and of how many.
+func TestLabels(t *testing.T) {
 	t.Parallel()
-	for scenario, hostile := range map[string]func(*event.Event) bool{
-		"unauthorized-spike": func(e *event.Event) bool { return e.Type == event.TypeAuthTokenDenied },
-		"retired-key":        func(e *event.Event) bool { return e.Type == event.TypeAuthTokenDenied },
-		"clock-skew":         func(e *event.Event) bool { return e.Code == "auth_token_not_yet_valid" },
-		"key-theft":          func(e *event.Event) bool { return e.SourceIP.String() == "203.0.113.66" },
-	} {
-		t.Run(scenario, func(t *testing.T) {
+	for _, s := range simulate.Scenarios() {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			var first string
-			n := 0
-			_, label := run(t, opt(scenario), func(e *event.Event) {
-				if hostile(e) {
-					n++
-					if first == "" {
-						first = e.ID
-					}
+			marked, refusedWithout := map[string]event.Instant{}, 0
+			var label simulate.Label
+			err := simulate.Generate(opt(s.Name), func(e *event.Event, truth simulate.Truth) error {
+				if truth.Attack >= 0 {
+					marked[e.ID] = e.ObservedAt
 				}
-			})
-			if first != label.FirstID || n != label.Hostile {
-				t.Errorf("first %s of %d, the label says %s of %d", first, n, label.FirstID, label.Hostile)
+				if e.Refused() != (truth.Cause != event.CauseNone) {
+					refusedWithout++
+				}
+				return nil
+			}, func(l simulate.Label) error { label = l; return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(marked) != label.Hostile || refusedWithout > 0 {
+				t.Errorf("%d events are marked, the label says %d; the truth of %d events does not say why they were refused, or says it of others", len(marked), label.Hostile, refusedWithout)
+			}
+			if s.Name == simulate.Ordinary {
+				return
+			}
+			if first, ok := marked[label.FirstID]; !ok || first < label.First || label.Value == "" {
+				t.Errorf("label %+v", label)
+			}
+			for id, at := range marked {
+				if at < label.First {
+					t.Errorf("%s arrived at %s, before the first happened", id, at)
+				}
 			}
 		})
 	}
@@ -114,7 +125,7 @@ func TestFirstHostileEventIsTheFirst(t *testing.T) {
 
 func TestFaultyOptions(t *testing.T) {
 	t.Parallel()
-	none := func(*event.Event) error { return nil }
+	none := func(*event.Event, simulate.Truth) error { return nil }
 	for name, o := range map[string]simulate.Options{
 		"no scenario": {Scenario: "none", Duration: time.Second, Rate: 1},
 		"no duration": {Scenario: "ordinary", Rate: 1},
@@ -128,7 +139,7 @@ func TestFaultyOptions(t *testing.T) {
 		t.Errorf("an unknown scenario: %v, want ErrScenario", err)
 	}
 	full := errors.New("full")
-	if err := simulate.Generate(opt("ordinary"), func(*event.Event) error { return full }, nil); !errors.Is(err, full) {
+	if err := simulate.Generate(opt("ordinary"), func(*event.Event, simulate.Truth) error { return full }, nil); !errors.Is(err, full) {
 		t.Errorf("the error of emit is lost: %v", err)
 	}
 }
@@ -139,7 +150,7 @@ func BenchmarkGenerate(b *testing.B) {
 			events := 0
 			var buf []byte
 			for b.Loop() {
-				err := simulate.Generate(simulate.Options{Scenario: s, Seed: 1, Duration: time.Minute, Rate: 2000}, func(e *event.Event) error {
+				err := simulate.Generate(simulate.Options{Scenario: s, Seed: 1, Duration: time.Minute, Rate: 2000}, func(e *event.Event, _ simulate.Truth) error {
 					events++
 					buf = event.Append(buf[:0], e)
 					return nil
@@ -159,8 +170,20 @@ func ExampleScenarios() {
 	}
 	// Output:
 	// ordinary
-	// unauthorized-spike
-	// retired-key
 	// clock-skew
+	// dormant-token
+	// enumeration
+	// first-day
+	// forged-tokens
+	// hijacked-session
+	// infostealer
+	// infrastructure-key
+	// integration-token
 	// key-theft
+	// off-schedule
+	// published-secret
+	// retired-key
+	// stolen-admin-session
+	// thief-in-rotation
+	// unauthorized-spike
 }

@@ -101,7 +101,7 @@ func (f *flow) run(ctx context.Context) error {
 	made := 0
 	opt := simulate.Options{Scenario: "unauthorized-spike", Seed: f.opt.Seed, Duration: span,
 		Rate: headroom * float64(f.opt.Events) / span.Seconds()}
-	err := simulate.Generate(opt, func(e *event.Event) error {
+	err := simulate.Generate(opt, func(e *event.Event, _ simulate.Truth) error {
 		present(e, event.At(time.Now()))
 		batch = append(batch, kafka.Message{Time: e.Time, Key: []byte(e.Host), Value: event.Append(nil, e)})
 		made++

@@ -212,11 +212,7 @@ func setField(e *event.Event, f event.Field, v any) error {
 	text := fmt.Sprint(v)
 	switch f.Kind() {
 	case event.KindString:
-		if f >= event.FieldOrigin {
-			return errors.New("cannot be set in a test")
-		}
-		e.SetString(f, text)
-		return nil
+		return setText(e, f, text)
 	case event.KindInstant:
 		t, isTime := v.(time.Time)
 		if !isTime {
@@ -240,6 +236,20 @@ func setField(e *event.Event, f event.Field, v any) error {
 		return setEnum(e, f, text)
 	}
 	return setNumber(e, f, text)
+}
+
+func setText(e *event.Event, f event.Field, text string) (err error) {
+	switch {
+	case f < event.FieldOrigin:
+		e.SetString(f, text)
+	case f == event.FieldTraits:
+		e.Traits, err = event.ParseTraits(text)
+	case f == event.FieldSourceNet:
+		e.SourceNet = text
+	default:
+		err = errors.New("cannot be set in a test")
+	}
+	return err
 }
 
 func setEnum(e *event.Event, f event.Field, text string) error {

@@ -812,6 +812,24 @@ COMMENT 'The last complete round of rollups; the next one looks at rows that wer
 CREATE TABLE IF NOT EXISTS rollup_rounds ON CLUSTER 'main' AS rollup_rounds_local
 ENGINE = Distributed('main', 'keysentry', 'rollup_rounds_local', cityHash64(work));
 
+ALTER TABLE events_local ON CLUSTER 'main' ADD COLUMN IF NOT EXISTS traits LowCardinality(String) COMMENT 'Facts that the registries knew when the event was judged: words of a closed list, sorted, one space between' AFTER cause_confidence;
+
+ALTER TABLE events ON CLUSTER 'main' ADD COLUMN IF NOT EXISTS traits LowCardinality(String) COMMENT 'Facts that the registries knew when the event was judged: words of a closed list, sorted, one space between' AFTER cause_confidence;
+
+ALTER TABLE events_local ON CLUSTER 'main' ADD COLUMN IF NOT EXISTS source_net String COMMENT 'Network of source_ip: AS64500 where the table of networks knew it, else its /24 or /48' AFTER client_ip;
+
+ALTER TABLE events ON CLUSTER 'main' ADD COLUMN IF NOT EXISTS source_net String COMMENT 'Network of source_ip: AS64500 where the table of networks knew it, else its /24 or /48' AFTER client_ip;
+
+CREATE OR REPLACE VIEW v_events ON CLUSTER 'main' AS
+SELECT
+    * EXCEPT (source_ip, client_ip, present),
+    if(source_ip = toIPv6('::'), '', replaceOne(toString(source_ip), '::ffff:', '')) AS source_ip,
+    if(client_ip = toIPv6('::'), '', replaceOne(toString(client_ip), '::ffff:', '')) AS client_ip,
+    toBool(CAST(type, 'String') IN ('auth_token.denied', 'session.denied', 'request.unauthorized', 'mtls.handshake_failed')) AS refused
+FROM events FINAL
+SETTINGS do_not_merge_across_partitions_select_final = 1
+COMMENT 'Events, each once, addresses as text (empty when absent); refused tells whether something was denied';
+
 CREATE TABLE IF NOT EXISTS clock_minutely_local ON CLUSTER 'main'
 (
     minute       DateTime('UTC') COMMENT 'Minute of observed_at',
