@@ -302,18 +302,16 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 // is not mixed with imports, which are of another time.
 func (e *Engine) learn(ev *event.Event, imported bool) {
 	e.registries.learn(ev)
-	switch {
-	case ev.Type == event.TypeAuthTokenIssued:
-		e.keys.used(ev)
-		if !imported {
-			e.delays.saw(ev)
-			e.tokens.saw(ev, e.places.Of(ev.ClientIP))
-			e.sequences.saw(ev)
-			e.nets.saw(ev)
-		}
-	case ev.Type == event.TypeRequestAllowed:
-		e.keys.used(ev)
-	case ev.Type == event.TypeSessionCreated && !imported:
+	if imported {
+		return
+	}
+	switch ev.Type {
+	case event.TypeAuthTokenIssued:
+		e.delays.saw(ev)
+		e.tokens.saw(ev, e.places.Of(ev.ClientIP))
+		e.sequences.saw(ev)
+		e.nets.saw(ev)
+	case event.TypeSessionCreated:
 		e.tokens.saw(ev, "")
 		e.nets.saw(ev)
 	}

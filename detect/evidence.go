@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/keysentry/keysentry/detect/finding"
@@ -13,8 +14,11 @@ type kept struct {
 	confidence float32
 	service    string
 	certID     string
-	sourceNet  string
-	traits     event.Traits
+	// What the resolution of a cause needs.
+	tokenID, certCN, region string
+	origin                  event.Origin
+	sourceNet               string
+	traits                  event.Traits
 }
 
 // evidenceRing keeps the latest events that rules matched.
@@ -55,7 +59,7 @@ func (r *evidenceRing) get(ref event.Ref) (kept, bool) {
 
 // keep reduces e to what evidence needs, in one allocation for all its strings.
 func keep(e *event.Event) kept {
-	fields := [...]string{e.Network, e.Host, e.UserID, e.KeyID, e.Endpoint, clip(e.Reason), e.Service, e.CertID}
+	fields := [...]string{e.Network, e.Host, e.UserID, e.KeyID, e.Endpoint, clip(e.Reason), e.Service, e.CertID, e.TokenID, e.CertCN, e.Region}
 	var b strings.Builder
 	n := 0
 	for _, f := range fields {
@@ -69,7 +73,7 @@ func keep(e *event.Event) kept {
 	for i, f := range fields {
 		fields[i], all = all[:len(f)], all[len(f):]
 	}
-	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7], sourceNet: e.SourceNet, traits: e.Traits}
+	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7], tokenID: fields[8], certCN: fields[9], region: fields[10], origin: e.Origin, sourceNet: e.SourceNet, traits: e.Traits}
 	k.Evidence = finding.Evidence{Ref: e.Ref, TS: e.TS, Type: e.Type, Cause: e.Cause, Status: e.Status,
 		Network: fields[0], Host: fields[1], UserID: fields[2], KeyID: fields[3], Endpoint: fields[4], Reason: fields[5]}
 	k.Ref.Topic = strings.Clone(e.Ref.Topic)
@@ -77,6 +81,14 @@ func keep(e *event.Event) kept {
 		k.SourceIP = e.SourceIP.String()
 	}
 	return k
+}
+
+// event is what of the event was kept.
+func (k *kept) event() event.Event {
+	e := event.Event{Type: k.Type, TS: k.TS, Cause: k.Cause, Status: k.Status, Origin: k.origin, Network: k.Network, Host: k.Host, UserID: k.UserID,
+		KeyID: k.KeyID, Endpoint: k.Endpoint, Service: k.service, CertID: k.certID, TokenID: k.tokenID, CertCN: k.certCN, Region: k.region}
+	e.SourceIP, _ = netip.ParseAddr(k.SourceIP)
+	return e
 }
 
 // maxEvidenceReason bounds the reason that is kept, in bytes.
@@ -118,7 +130,8 @@ func (k *kept) value(field string) string {
 
 // evidenceFields are the fields that keep reads.
 var evidenceFields = []event.Field{event.FieldType, event.FieldStatus, event.FieldNetwork, event.FieldHost, event.FieldUserID, event.FieldKeyID,
-	event.FieldEndpoint, event.FieldReason, event.FieldService, event.FieldCertID, event.FieldSourceIP, event.FieldCauseConfidence, event.FieldTraits, event.FieldSourceNet}
+	event.FieldEndpoint, event.FieldReason, event.FieldService, event.FieldCertID, event.FieldSourceIP, event.FieldCauseConfidence, event.FieldTraits, event.FieldSourceNet,
+	event.FieldTokenID, event.FieldCertCN, event.FieldRegion, event.FieldOrigin}
 
 // room reports whether an event can be added without forgetting another.
 func (r *evidenceRing) room() bool { return len(r.slots) < r.limit }

@@ -115,3 +115,36 @@ func TestExplainKeepsTheLiveDecision(t *testing.T) {
 		t.Errorf("the stored grounds are to be told, in general where their values are gone: %+v", got.Evidence)
 	}
 }
+
+// TestFindingsCarryTheValuesOfTheResolution: whom to mend, and by how much.
+func TestFindingsCarryTheValuesOfTheResolution(t *testing.T) {
+	t.Parallel()
+	factsOf := func(name string, vs ...ev) map[string]string {
+		cfg := DefaultConfig()
+		cfg.InventoryAge = 10 * time.Second
+		e, err := New(cfg, Deps{Rules: shipped(t), Clocks: clockTable()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Assign([]event.Partition{part0})
+		observe(e, 0, settled()...)
+		fs, _ := observe(e, 100, vs...)
+		out := map[string]string{}
+		for _, f := range rule(fs, name) {
+			out["subject"] = f.Subject.Value
+			for _, p := range f.Facts {
+				out[p.Field] = p.Value
+			}
+		}
+		return out
+	}
+	// The gateway that saw it is not the host whose clock it is.
+	got := factsOf("clock_skew", token(9, "fast", "u", "t", 312*time.Second), sessionCall(403, "token_id", "t", "host", "gw-1"))
+	if got["minting_host"] != "fast" || got["host"] != "gw-1" || got["subject"] != "fast" || got["clock_offset"] != "+312.0 s +- 4.0 s" || got["clock_drift"] == "" {
+		t.Errorf("clock skew: %v", got)
+	}
+	got = factsOf("retired_key_straggler", mintRefused(401, "h1", "k1"))
+	if got["current_key"] != "k2" || got["key_id"] != "k1" || got["host"] != "h1" {
+		t.Errorf("straggler: %v", got)
+	}
+}

@@ -53,6 +53,11 @@ func (e *Engine) finding(f *correlate.Firing) finding.Finding {
 	if blind := e.blindHere(&out); blind != "" {
 		out.Facts = append(out.Facts, finding.Pair{Field: "blind_here", Value: blind})
 	}
+	for _, p := range out.Facts {
+		if p.Field == "minting_host" && out.Subject.Field == event.FieldHost.String() {
+			out.Subject.Value = p.Value
+		}
+	}
 	return out
 }
 
@@ -243,14 +248,34 @@ func (e *Engine) factsOf(f *finding.Finding, ev []kept) []finding.Pair {
 	if h := e.hosts.hosts[hostName{last.Network, last.Host}]; h != nil {
 		add("host_in_inventory", strconv.FormatBool(e.hosts.live(h, last.TS)))
 	}
-	if f.Cause == event.CauseClockSkew || f.Kind == finding.ClockSkew {
-		if off, margin, ok := e.clocks.Offset(last.Network, last.Host); ok {
-			add("clock_offset", fmt.Sprintf("%+.1f s +- %.1f s", off.Seconds(), margin.Seconds()))
-		} else if ahead := e.hosts.ahead(last.Network, last.Host); ahead > e.cfg.TokenLeeway {
-			add("clock_offset", fmt.Sprintf("at least %+.1f s", ahead.Seconds()))
+	for _, p := range e.valuesOf(f, ev) {
+		i := slices.IndexFunc(out, func(o finding.Pair) bool { return o.Field == p.Field })
+		switch {
+		case i < 0:
+			add(p.Field, p.Value)
+		case p.Field == "host" && f.Cause == event.CauseClockSkew && out[i].Value != p.Value:
+			add("minting_host", p.Value) // others only saw the refusal
 		}
 	}
 	return out
+}
+
+// valuesOf are the values of the resolution of the finding's cause: for whom, since
+// when, how much.
+func (e *Engine) valuesOf(f *finding.Finding, ev []kept) []finding.Pair {
+	d := e.diagnoser(e.clocks, &e.cfg)
+	for i := len(ev) - 1; i >= 0; i-- {
+		switch {
+		case f.Cause != event.CauseNone && ev[i].Cause == f.Cause:
+			refused := ev[i].event()
+			_, values := d.resolve(&refused, f.Cause)
+			return values
+		case f.Cause == event.CauseNone && f.Kind == finding.ClockSkew:
+			_, values := d.syncClock(ev[i].Network, ev[i].Host, "")
+			return values
+		}
+	}
+	return nil
 }
 
 // distinct lists the values of a field, at most maxFactValues and how many more.

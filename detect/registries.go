@@ -25,9 +25,14 @@ func (r *registries) learn(ev *event.Event) {
 		r.keys.lifecycle(ev)
 		r.facts.lifecycle(ev)
 	case ev.Type == event.TypeAuthTokenIssued:
+		r.keys.used(ev)
 		r.facts.succeeded(ev)
 		r.hosts.observe(ev)
 		r.mints.saw(ev)
+	case ev.Type == event.TypeRequestAllowed:
+		r.keys.used(ev)
+		r.hosts.observe(ev)
+		r.sessions.saw(ev)
 	case ev.Refused():
 		r.hosts.observe(ev)
 		r.facts.refused(ev)

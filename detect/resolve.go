@@ -26,7 +26,9 @@ func (d *diagnoser) resolve(e *event.Event, cause event.Cause) (text string, fac
 		return redeploy(e.Host, current, general), facts
 	case cause == event.CauseRetiredKeyForeign || cause == event.CauseUnknownKey:
 		add("key_id", e.KeyID)
-		add("source_ip", sourceOf(e))
+		if e.SourceIP.IsValid() {
+			add("source_ip", sourceOf(e))
+		}
 		add("host", e.Host)
 		add("current_key", d.keys.live(e.Network))
 		return general, facts

@@ -1,6 +1,8 @@
 package event_test
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/keysentry/keysentry/event"
@@ -8,6 +10,10 @@ import (
 
 func TestGrounds(t *testing.T) {
 	t.Parallel()
+	page, err := os.ReadFile("../docs/explanation/causes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
 	var all event.Grounds
 	for _, g := range event.AllGrounds() {
@@ -15,6 +21,9 @@ func TestGrounds(t *testing.T) {
 			t.Errorf("ground %d: %q, %q: a name of its own and a meaning are needed", g, g, g.Doc())
 		}
 		seen[g.String()] = true
+		if row := "| `" + g.String() + "` | " + g.Doc() + " |\n"; !strings.Contains(string(page), row) {
+			t.Errorf("docs/explanation/causes.md lacks the row %s", row)
+		}
 		all = all.With(g)
 	}
 	if back, ok := event.ParseGrounds(all.String()); !ok || back != all {

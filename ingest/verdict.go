@@ -29,11 +29,12 @@ type ruling struct {
 }
 
 // The layout of a ruling: a version, a signature, and then as varints the
-// stretch, the distinct judgements (cause, confidence and traits), and the verdicts
-// as differences. Causes and traits are written by name, since their numbers belong
-// to one version of the program. Version 1, which is still read, has no traits.
+// stretch, the distinct judgements (cause, confidence, traits and grounds), and the
+// verdicts as differences. What has names is written by name, since its numbers belong
+// to one version of the program. Versions 1 and 2, which are still read, have no
+// grounds, and 1 no traits.
 const (
-	rulingVersion = 2
+	rulingVersion = 3
 	macLen        = 16
 	rulingHead    = 1 + macLen
 	// maxRuling bounds the verdicts of one ruling, so that it stays far below what
@@ -82,7 +83,7 @@ func rulings(b *Batch) []ruling {
 			out = append(out, ruling{first: first, next: e.Ref.Offset, verdicts: list})
 			first, list = e.Ref.Offset, nil
 		}
-		list = append(list, verdict{e.Ref.Offset, e.Ref.Idx, e.ObservedAt, pair{e.Cause, e.CauseConfidence, e.Traits}})
+		list = append(list, verdict{e.Ref.Offset, e.Ref.Idx, e.ObservedAt, pair{e.Cause, e.CauseConfidence, e.Traits, e.CauseGrounds}})
 	}
 	if len(list) == 0 {
 		return out
@@ -95,6 +96,7 @@ type pair struct {
 	cause      event.Cause
 	confidence float32
 	traits     event.Traits
+	grounds    event.Grounds
 }
 
 // encode writes and signs a ruling.
@@ -116,6 +118,7 @@ func (s sealer) encode(p event.Partition, r ruling) []byte {
 		b = appendName(b, k.cause.String())
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(k.confidence))
 		b = appendName(b, k.traits.String())
+		b = appendName(b, k.grounds.String())
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.verdicts)))
 	offset, at := r.first, event.Instant(0)
@@ -245,6 +248,9 @@ func (d *varints) pair(version int) (pair, error) {
 	var err error
 	if p.traits, err = event.ParseTraits(string(d.bytes())); err != nil {
 		return pair{}, fmt.Errorf("%w: %w", errRuling, err)
+	}
+	if version > 2 {
+		p.grounds, _ = event.ParseGrounds(string(d.bytes())) // those of a newer version are left out
 	}
 	return p, nil
 }

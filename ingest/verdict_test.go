@@ -16,17 +16,17 @@ var testSealer = newSealer(secret.New("a key that only the daemons hold"))
 
 func someRuling() ruling {
 	return ruling{first: 1000, next: 1400, verdicts: []verdict{
-		{1000, 0, 1_700_000_000_000_000_000, pair{event.CauseUnknownKey, 0.97, 0}},
-		{1000, 1, 1_700_000_000_000_000_000, pair{event.CauseClockSkew, 0.95, event.TraitOutsideEgress}},
-		{1007, 0, 1_700_000_000_005_000_000, pair{event.CauseUnknownKey, 0.4, 0}},
-		{1100, 0, 1_700_000_000_006_000_000, pair{event.CauseNone, 0, event.TraitUnknownKey | event.TraitOutsideEgress}},
-		{1399, 12, 1_699_999_999_000_000_000, pair{event.CauseUnknown, 0.4, 0}},
+		{1000, 0, 1_700_000_000_000_000_000, pair{event.CauseUnknownKey, 0.97, 0, 0}},
+		{1000, 1, 1_700_000_000_000_000_000, pair{event.CauseClockSkew, 0.95, event.TraitOutsideEgress, event.Grounds(0).With(event.GroundMintKnown, event.GroundClockOffset)}},
+		{1007, 0, 1_700_000_000_005_000_000, pair{event.CauseUnknownKey, 0.4, 0, 0}},
+		{1100, 0, 1_700_000_000_006_000_000, pair{event.CauseNone, 0, event.TraitUnknownKey | event.TraitOutsideEgress, 0}},
+		{1399, 12, 1_699_999_999_000_000_000, pair{event.CauseUnknown, 0.4, 0, 0}},
 	}}
 }
 
 func TestRulingRoundTrip(t *testing.T) {
 	t.Parallel()
-	for _, r := range []ruling{someRuling(), {first: 0, next: 1, verdicts: []verdict{{0, 0, 0, pair{event.CauseBadRequest, 1, 0}}}}, {first: 7, next: 7, verdicts: []verdict{}}} {
+	for _, r := range []ruling{someRuling(), {first: 0, next: 1, verdicts: []verdict{{0, 0, 0, pair{event.CauseBadRequest, 1, 0, 0}}}}, {first: 7, next: 7, verdicts: []verdict{}}} {
 		got, err := testSealer.decode(testParts[0], testSealer.encode(testParts[0], r))
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestRulingOfVersion1(t *testing.T) {
 	b = append(b, 1, 7, 0, 2, 0) // one verdict, seven offsets on
 	b[0] = 1
 	copy(b[1:], testSealer.mac(p, b[rulingHead:]))
-	want := ruling{first: 1000, next: 1400, verdicts: []verdict{{1007, 0, 1, pair{cause, 0.5, 0}}}}
+	want := ruling{first: 1000, next: 1400, verdicts: []verdict{{1007, 0, 1, pair{cause, 0.5, 0, 0}}}}
 	got, err := testSealer.decode(p, b)
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(ruling{}, verdict{}, pair{})); err != nil || diff != "" {
 		t.Errorf("%v, -want +got:\n%s", err, diff)

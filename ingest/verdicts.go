@@ -185,7 +185,7 @@ func (t *partition) settle(ctx context.Context, b *Batch) error {
 		case v != nil:
 			flush(i)
 			joined++
-			e.Cause, e.CauseConfidence, e.Traits = v.cause, v.confidence, v.traits
+			e.Cause, e.CauseConfidence, e.Traits, e.CauseGrounds = v.cause, v.confidence, v.traits, v.grounds
 		case e.Refused():
 			missing++
 			if anew < 0 {

@@ -357,7 +357,7 @@ func TestForeignVerdictsChangeNothing(t *testing.T) {
 		d.settle(t)
 		forged := ruling{first: 0, next: 1 << 40}
 		for o := range int64(2000) {
-			forged.verdicts = append(forged.verdicts, verdict{o, 0, 1, pair{event.CauseBadRequest, 1, 0}})
+			forged.verdicts = append(forged.verdicts, verdict{o, 0, 1, pair{event.CauseBadRequest, 1, 0, 0}})
 		}
 		stranger := newSealer(secret.New("some other key")).encode(p, forged)
 		d.writer.set(true, false)
@@ -389,7 +389,7 @@ func TestVerdictsOfATopicMadeAnew(t *testing.T) {
 		c := newCourt(t, newWorld(26, p))
 		former := ruling{first: 0, next: 100}
 		for o := range int64(100) {
-			former.verdicts = append(former.verdicts, verdict{o, 0, event.At(time.Now().Add(-time.Minute)), pair{event.CauseBadRequest, 1, 0}})
+			former.verdicts = append(former.verdicts, verdict{o, 0, event.At(time.Now().Add(-time.Minute)), pair{event.CauseBadRequest, 1, 0, 0}})
 		}
 		c.verdicts.log = []keptVerdict{{p, event.At(time.Now()), testSealer.encode(p, former)}}
 		c.w.produce(p, 100)

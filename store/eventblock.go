@@ -18,9 +18,9 @@ type eventBlock struct {
 	origin  *word
 	mode    *word
 	cause   *word
+	grounds *word
 	traits  *word
 	net     *text
-	grounds *word
 	ts      *instants
 	present *uint64s
 
@@ -98,7 +98,7 @@ func timeFields() []timeField {
 
 func newEventBlock() *eventBlock {
 	b := &eventBlock{block: newBlock("events"), words: wordFields(), texts: textFields(), times: timeFields(),
-		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, traits: &word{}, net: &text{}, grounds: &word{}, ts: newInstants(), present: newUint64s(),
+		typ: &word{}, origin: &word{}, mode: &word{}, cause: &word{}, grounds: &word{}, traits: &word{}, net: &text{}, ts: newInstants(), present: newUint64s(),
 		seq: newUint64s(), status: newUint16s(), confidence: newFloat32s(), rediagnosed: newBools(), redacted: newBools(),
 		sourceIP: newAddresses(), clientIP: newAddresses(), clockOffset: newFloat64s(), clockError: newFloat64s()}
 	for i := range b.words {
