@@ -9,6 +9,7 @@ import (
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/store"
+	"github.com/keysentry/keysentry/store/past"
 )
 
 // Explained is an event and why it was refused.
@@ -25,7 +26,7 @@ var ErrNoEvent = errors.New("no such event is stored")
 
 // ExplainRef explains the stored event at a place in Kafka.
 func ExplainRef(ctx context.Context, cfg *config.Config, s *store.Client, ref event.Ref) ([]Explained, error) {
-	e, ok, err := s.EventAt(ctx, ref)
+	e, ok, err := past.Reader{Client: s}.EventAt(ctx, ref)
 	switch {
 	case err != nil:
 		return nil, err
@@ -40,7 +41,7 @@ func ExplainRef(ctx context.Context, cfg *config.Config, s *store.Client, ref ev
 
 // ExplainID explains the stored events that a producer gave an id.
 func ExplainID(ctx context.Context, cfg *config.Config, s *store.Client, id string) ([]Explained, error) {
-	got, err := s.EventsByID(ctx, id)
+	got, err := past.Reader{Client: s}.EventsByID(ctx, id)
 	switch {
 	case err != nil:
 		return nil, err
@@ -76,11 +77,11 @@ func explainAll(ctx context.Context, cfg *config.Config, s *store.Client, events
 		if !e.Refused() {
 			continue
 		}
-		past, err := s.Past(ctx, e)
+		known, err := past.Reader{Client: s}.Past(ctx, e)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Explained{*e, detect.Explain(cfg.Detect, declared(cfg), past, e)})
+		out = append(out, Explained{*e, detect.Explain(cfg.Detect, declared(cfg), known, e)})
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%s: %w", events[0].Type, ErrNotRefused)

@@ -18,6 +18,7 @@ var layers = []struct {
 		"detect/posture/check", "detect/backtest", "rules/ruletest", "rules/eval", "internal/console",
 		"internal/devstack", "internal/simulate/platform",
 	}},
+	{"4a readers", []string{"store/past"}},
 	{"4b test doubles", []string{"alert/playbook/playbooktest", "alert/slack/slacktest", "internal/devstack/devstacktest"}},
 	{"5 configuration", []string{"internal/config"}},
 	{"6 composition", []string{"internal/app"}},

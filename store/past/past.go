@@ -1,4 +1,6 @@
-package store
+// Package past reads from ClickHouse what detection may have known when an event
+// came, so that its cause can be explained afterwards.
+package past
 
 import (
 	"context"
@@ -12,10 +14,14 @@ import (
 	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/detect/stored"
 	"github.com/keysentry/keysentry/event"
+	"github.com/keysentry/keysentry/store"
 )
 
+// Reader reads stored events and what bears on them.
+type Reader struct{ Client *store.Client }
+
 // querier gives a client the shape that readers of events ask for.
-type querier struct{ *Client }
+type querier struct{ *store.Client }
 
 // Query implements stored.Querier.
 func (q querier) Query(ctx context.Context, sql string, params map[string]string) (stored.Rows, error) {
@@ -27,9 +33,9 @@ func (q querier) Query(ctx context.Context, sql string, params map[string]string
 }
 
 // EventAt is the stored event at one place in Kafka; false when there is none.
-func (c *Client) EventAt(ctx context.Context, ref event.Ref) (event.Event, bool, error) {
+func (r Reader) EventAt(ctx context.Context, ref event.Ref) (event.Event, bool, error) {
 	tail, params := stored.ByRef(ref)
-	got, err := c.events(ctx, tail, params)
+	got, err := r.events(ctx, tail, params)
 	if err != nil || len(got) == 0 {
 		return event.Event{}, false, err
 	}
@@ -37,15 +43,22 @@ func (c *Client) EventAt(ctx context.Context, ref event.Ref) (event.Event, bool,
 }
 
 // EventsByID are the stored events with an id, the newest first, ten at most.
-func (c *Client) EventsByID(ctx context.Context, id string) ([]event.Event, error) {
+func (r Reader) EventsByID(ctx context.Context, id string) ([]event.Event, error) {
 	tail, params := stored.ByID(id)
-	return c.events(ctx, tail, params)
+	return r.events(ctx, tail, params)
 }
 
-func (c *Client) events(ctx context.Context, tail string, params map[string]string) ([]event.Event, error) {
-	got, err := stored.Events(ctx, querier{c}, tail, params)
+func (r Reader) events(ctx context.Context, tail string, params map[string]string) ([]event.Event, error) {
+	got, err := stored.Events(ctx, querier{r.Client}, tail, params)
 	if err != nil {
-		return nil, fmt.Errorf("read events: %w", explain(err))
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	for i := range got { // the table writes an address that was not told as ::
+		for _, a := range []*netip.Addr{&got[i].SourceIP, &got[i].ClientIP} {
+			if a.IsUnspecified() {
+				*a = netip.Addr{}
+			}
+		}
 	}
 	return got, nil
 }
@@ -63,8 +76,8 @@ const (
 // Past is what was stored before e and bears on its cause: what detection may have
 // known when e came, as far as records tell of it. Of the clocks it reads those of
 // e's host and of the host that minted e's token.
-func (c *Client) Past(ctx context.Context, e *event.Event) (*detect.Past, error) {
-	p := &past{c: c, e: e, out: &detect.Past{Clocks: map[string]offset.Estimate{}}}
+func (r Reader) Past(ctx context.Context, e *event.Event) (*detect.Past, error) {
+	p := &past{r: r, e: e, out: &detect.Past{Clocks: map[string]offset.Estimate{}}}
 	p.params = map[string]string{
 		"network": e.Network, "host": e.Host, "token": e.TokenID, "session": e.SessionID, "user": e.UserID, "device": e.DeviceID,
 		"ref_at": nanos(e.ObservedAt), "at": nanos(e.TS), "tokens": nanos(e.ObservedAt.Add(-pastTokens)), "hosts": nanos(e.ObservedAt.Add(-pastHosts)),
@@ -82,7 +95,7 @@ func nanos(i event.Instant) string { return strconv.FormatInt(int64(i), 10) }
 
 // past is one call of Past.
 type past struct {
-	c      *Client
+	r      Reader
 	e      *event.Event
 	params map[string]string
 	out    *detect.Past
@@ -91,7 +104,7 @@ type past struct {
 
 // keys are those of the network as they stood then.
 func (p *past) keys(ctx context.Context) error {
-	all, err := p.c.ServerKeys(ctx)
+	all, err := p.r.Client.ServerKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,7 +133,7 @@ func (p *past) keys(ctx context.Context) error {
 }
 
 func (p *past) certificates(ctx context.Context) error {
-	all, err := p.c.Certificates(ctx)
+	all, err := p.r.Client.Certificates(ctx)
 	if err != nil {
 		return err
 	}
@@ -154,7 +167,7 @@ ORDER BY observed_at DESC, topic, partition, offset, idx LIMIT {max:UInt32}`
 // related are the events about the network's settings, the token, the session and
 // the host.
 func (p *past) related(ctx context.Context) error {
-	got, err := p.c.events(ctx, pastRelated, p.params)
+	got, err := p.r.events(ctx, pastRelated, p.params)
 	if err != nil {
 		return err
 	}
@@ -177,7 +190,7 @@ func (p *past) refusals(ctx context.Context) error {
 AND observed_at >= fromUnixTimestamp64Nano({tokens:Int64}, 'UTC') ORDER BY observed_at DESC LIMIT 1`
 	const first = `WHERE network = {network:String} AND type = 'auth_token.denied' AND status = 403` + pastBound + `
 AND observed_at > fromUnixTimestamp64Nano({since:Int64}, 'UTC') ORDER BY observed_at LIMIT 1`
-	mints, err := p.c.events(ctx, last, p.params)
+	mints, err := p.r.events(ctx, last, p.params)
 	if err != nil {
 		return err
 	}
@@ -185,7 +198,7 @@ AND observed_at > fromUnixTimestamp64Nano({since:Int64}, 'UTC') ORDER BY observe
 	if len(mints) > 0 {
 		p.params["since"] = nanos(mints[0].ObservedAt)
 	}
-	denied, err := p.c.events(ctx, first, p.params)
+	denied, err := p.r.events(ctx, first, p.params)
 	p.out.Events = append(append(p.out.Events, mints...), denied...)
 	return err
 }
@@ -197,7 +210,7 @@ func (p *past) hosts(ctx context.Context) error {
 	if p.e.SourceIP.IsValid() {
 		p.params["source"] = netip.AddrFrom16(p.e.SourceIP.As16()).String()
 	}
-	rows, err := p.c.Query(ctx, `SELECT host, key_id, any(service), toUnixTimestamp64Nano(min(ts)), toUnixTimestamp64Nano(max(ts)), count(), groupUniqArray(16)(source_ip)
+	rows, err := p.r.Client.Query(ctx, `SELECT host, key_id, any(service), toUnixTimestamp64Nano(min(ts)), toUnixTimestamp64Nano(max(ts)), count(), groupUniqArray(16)(source_ip)
 FROM events FINAL
 WHERE network = {network:String} AND type = 'auth_token.issued' AND origin = 'backend' AND host != ''`+pastBound+`
 	AND observed_at >= fromUnixTimestamp64Nano({hosts:Int64}, 'UTC')
@@ -242,7 +255,7 @@ GROUP BY host, key_id ORDER BY host, key_id LIMIT {max:UInt32}`, p.params)
 // used are the keys and regions that the network used before, to the hour, and since
 // when its mints and sessions are stored.
 func (p *past) used(ctx context.Context) error {
-	rows, err := p.c.Query(ctx, `SELECT toString(type), key_id, toInt64(toUnixTimestamp(min(minute))), toInt64(toUnixTimestamp(max(minute)))
+	rows, err := p.r.Client.Query(ctx, `SELECT toString(type), key_id, toInt64(toUnixTimestamp(min(minute))), toInt64(toUnixTimestamp(max(minute)))
 FROM auth_minutely FINAL
 WHERE network = {network:String} AND type IN ('auth_token.issued', 'session.created') AND minute <= toDateTime(intDiv({at:Int64}, 1000000000), 'UTC') AND events > 0
 GROUP BY type, key_id ORDER BY type, key_id LIMIT {max:UInt32}`, p.params)
@@ -274,7 +287,7 @@ GROUP BY type, key_id ORDER BY type, key_id LIMIT {max:UInt32}`, p.params)
 }
 
 func (p *past) regions(ctx context.Context) error {
-	rows, err := p.c.Query(ctx, `SELECT DISTINCT toString(region) AS r FROM events
+	rows, err := p.r.Client.Query(ctx, `SELECT DISTINCT toString(region) AS r FROM events
 WHERE network = {network:String} AND type IN ('auth_token.issued', 'session.created') AND region != ''`+pastBound+`
 	AND observed_at >= fromUnixTimestamp64Nano({tokens:Int64}, 'UTC') ORDER BY r LIMIT 64`, p.params)
 	if err != nil {
@@ -296,7 +309,7 @@ WHERE network = {network:String} AND type IN ('auth_token.issued', 'session.crea
 // clocks are the estimates that held then.
 func (p *past) clocks(ctx context.Context) error {
 	p.params["clocks"] = nanos(p.e.ObservedAt.Add(-pastClocks))
-	rows, err := p.c.Query(ctx, `SELECT toString(host), offset_seconds, error_seconds, drift_seconds_per_hour, anchored, confident, samples, toInt64(toUnixTimestamp(minute))
+	rows, err := p.r.Client.Query(ctx, `SELECT toString(host), offset_seconds, error_seconds, drift_seconds_per_hour, anchored, confident, samples, toInt64(toUnixTimestamp(minute))
 FROM clock_offsets FINAL
 WHERE host IN ({host:String}, {minter:String}) AND host != '' AND minute BETWEEN toDateTime(intDiv({clocks:Int64}, 1000000000), 'UTC') AND toDateTime(intDiv({ref_at:Int64}, 1000000000), 'UTC')
 ORDER BY host, anchored, minute, samples`, p.params)

@@ -1,7 +1,10 @@
-package store
+package past_test
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,7 +14,56 @@ import (
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
+	"github.com/keysentry/keysentry/internal/devstack/devstacktest"
+	"github.com/keysentry/keysentry/store"
+	"github.com/keysentry/keysentry/store/past"
 )
+
+func TestMain(m *testing.M) { devstacktest.Main(m) }
+
+var (
+	part0 = event.Partition{Topic: "auth.events"}
+	epoch = event.At(time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC))
+)
+
+// newClient is a client of a database of its own.
+func newClient(t *testing.T) *store.Client {
+	t.Helper()
+	cfg := store.DefaultConfig()
+	cfg.Addrs, cfg.Database = []string{devstacktest.ClickHouse(t)}, devstacktest.Name(t)
+	cfg.Insert.MaxAge = 20 * time.Millisecond
+	c, err := store.New(cfg, store.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := c.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// keep stores events, and waits until they are.
+func keep(t *testing.T, c *store.Client, events []event.Event) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	w := store.NewWriter(c)
+	ran := make(chan error, 1)
+	go func() { ran <- w.Run(ctx) }()
+	if err := w.Assign(ctx, part0, 0); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan int64, 1)
+	b := &ingest.Batch{Partition: part0, Next: int64(len(events)), Events: slices.Clone(events)}
+	if err := w.Append(ctx, b, func(next int64) { done <- next }); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	stop()
+	if err := <-ran; err != nil {
+		t.Fatal(err)
+	}
+}
 
 // told is an event at s seconds after epoch, as the daemon has it.
 func told(off int64, s float64, typ event.Type, origin event.Origin, kv map[event.Field]string) event.Event {
@@ -84,15 +136,12 @@ func TestPastExplainsStoredEvents(t *testing.T) {
 	t.Parallel()
 	type kv = map[event.Field]string
 	c := newClient(t)
-	w, _ := startWriter(t, c)
-	assign(t, w, part0, 0)
-	events := story()
-	appendBatch(t, w, &ingest.Batch{Partition: part0, Next: int64(len(events)), Events: events}, nil)
-	flush(t, w)
-	if _, err := NewRoller(c).Once(t.Context()); err != nil {
+	keep(t, c, story())
+	r := past.Reader{Client: c}
+	if _, err := store.NewRoller(c).Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WriteClockOffsets(t.Context(), []ClockOffset{{Host: "api-1", Partition: part0, Minute: epoch, Offset: 312, Error: 4, Drift: 0.8, Confident: true, Samples: 900}}); err != nil {
+	if err := c.WriteClockOffsets(t.Context(), []store.ClockOffset{{Host: "api-1", Partition: part0, Minute: epoch, Offset: 312, Error: 4, Drift: 0.8, Confident: true, Samples: 900}}); err != nil {
 		t.Fatal(err)
 	}
 	denied, request := event.TypeAuthTokenDenied, event.TypeRequestUnauthorized
@@ -113,13 +162,13 @@ func TestPastExplainsStoredEvents(t *testing.T) {
 			event.CauseCertDisabled, "Install the active certificate on host api-1: c1, which it presents, was disabled."},
 		"secure mode, by the refusals of all": {refusal(denied, event.OriginBackend, 403, "10.0.0.1", kv{event.FieldHost: "api-1", event.FieldKeyID: "k2"}), event.CauseSecureModeOff, ""},
 	} {
-		past, err := c.Past(t.Context(), &tc.e)
+		known, err := r.Past(t.Context(), &tc.e)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		got := detect.Explain(detect.DefaultConfig(), nil, past, &tc.e)
+		got := detect.Explain(detect.DefaultConfig(), nil, known, &tc.e)
 		if got.Cause != tc.want || tc.resolution != "" && got.Resolution != tc.resolution {
-			t.Errorf("%s: %+v\nknown: %+v", name, got, past)
+			t.Errorf("%s: %+v\nknown: %+v", name, got, known)
 		}
 	}
 }
@@ -129,26 +178,29 @@ func TestPastExplainsStoredEvents(t *testing.T) {
 func TestEventsAreReadWhole(t *testing.T) {
 	t.Parallel()
 	c := newClient(t)
-	w, _ := startWriter(t, c)
-	assign(t, w, part0, 0)
-	b := batch(part0, 0, 3)
-	b.Events[1].Cause, b.Events[1].CauseConfidence, b.Events[1].Rediagnosed = event.CauseClockSkew, 0.5, true
-	b.Events[1].CauseGrounds = event.Grounds(0).With(event.GroundMintKnown, event.GroundClockOffset)
-	want := b.Events[1].Clone()
-	appendBatch(t, w, b, nil)
-	flush(t, w)
-	got, ok, err := c.EventAt(t.Context(), want.Ref)
+	events := story()
+	for i := range events {
+		events[i].SetString(event.FieldID, fmt.Sprintf("evt-%d", i))
+	}
+	e := &events[8]
+	e.Type, e.Cause, e.CauseConfidence, e.Rediagnosed = event.TypeRequestUnauthorized, event.CauseClockSkew, 0.5, true
+	e.SetString(event.FieldEndpoint, "/api/v4/posts")
+	e.CauseGrounds = event.Grounds(0).With(event.GroundMintKnown, event.GroundClockOffset)
+	want := e.Clone()
+	keep(t, c, events)
+	r := past.Reader{Client: c}
+	got, ok, err := r.EventAt(t.Context(), want.Ref)
 	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); err != nil || !ok || d != "" {
 		t.Errorf("by place: %v %v (-want +got):\n%s", ok, err, d)
 	}
-	byID, err := c.EventsByID(t.Context(), want.ID)
+	byID, err := r.EventsByID(t.Context(), want.ID)
 	if err != nil || len(byID) != 1 || byID[0].Ref != want.Ref {
 		t.Errorf("by id: %v %+v", err, byID)
 	}
-	if _, ok, err := c.EventAt(t.Context(), event.Ref{Topic: part0.Topic, Offset: 99}); ok || err != nil {
+	if _, ok, err := r.EventAt(t.Context(), event.Ref{Topic: part0.Topic, Offset: 99}); ok || err != nil {
 		t.Errorf("a place without an event: %v %v", ok, err)
 	}
-	if none, err := c.EventsByID(t.Context(), "' OR 1 --"); err != nil || len(none) != 0 {
+	if none, err := r.EventsByID(t.Context(), "' OR 1 --"); err != nil || len(none) != 0 {
 		t.Errorf("an id that nobody gave: %v %v", none, err)
 	}
 }
