@@ -14,6 +14,7 @@ import (
 	"github.com/keysentry/keysentry/configs"
 	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/detect/finding"
+	"github.com/keysentry/keysentry/detect/offset"
 	"github.com/keysentry/keysentry/event"
 	"github.com/keysentry/keysentry/ingest"
 	"github.com/keysentry/keysentry/internal/app"
@@ -140,16 +141,22 @@ func (w *world) startAlerting(cfg alert.Config) (err error) {
 // clocks are the estimates of all partitions; an anchored one counts first.
 type clocks struct{ w *world }
 
-// Offset implements detect.Clocks.
-func (c clocks) Offset(_, host string) (off, margin time.Duration, ok bool) {
-	anchored := false
+var _ detect.Estimates = clocks{}
+
+// Estimate implements detect.Estimates.
+func (c clocks) Estimate(_, host string) (est offset.Estimate, ok bool) {
 	for _, in := range c.w.inputs {
-		e, known := in.clock.Estimate(host)
-		if known && e.Confident && (!ok || e.Anchored && !anchored) {
-			off, margin, ok, anchored = e.Offset, e.Error, true, e.Anchored
+		if e, known := in.clock.Estimate(host); known && (!ok || e.Anchored && !est.Anchored) {
+			est, ok = e, true
 		}
 	}
-	return off, margin, ok
+	return est, ok
+}
+
+// Offset implements detect.Clocks.
+func (c clocks) Offset(network, host string) (off, margin time.Duration, ok bool) {
+	est, ok := c.Estimate(network, host)
+	return est.Offset, est.Error, ok && est.Confident
 }
 
 // arrive puts an event into its topic as the broker would, at its append time.
