@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/keysentry/keysentry/detect/finding"
@@ -14,6 +15,7 @@ type kept struct {
 	service    string
 	certID     string
 	sourceNet  string
+	mintKey    string
 	traits     event.Traits
 }
 
@@ -69,7 +71,7 @@ func keep(e *event.Event) kept {
 	for i, f := range fields {
 		fields[i], all = all[:len(f)], all[len(f):]
 	}
-	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7], sourceNet: e.SourceNet, traits: e.Traits}
+	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7], sourceNet: e.SourceNet, mintKey: e.MintKey, traits: e.Traits}
 	k.Evidence = finding.Evidence{Ref: e.Ref, TS: e.TS, Type: e.Type, Cause: e.Cause, Status: e.Status,
 		Network: fields[0], Host: fields[1], UserID: fields[2], KeyID: fields[3], Endpoint: fields[4], Reason: fields[5]}
 	k.Ref.Topic = strings.Clone(e.Ref.Topic)
@@ -99,7 +101,7 @@ func (k *kept) value(field string) string {
 	case "user_id":
 		return k.UserID
 	case "key_id":
-		return k.KeyID
+		return cmp.Or(k.KeyID, k.mintKey)
 	case "source_ip":
 		return k.SourceIP
 	case "endpoint":
