@@ -283,7 +283,9 @@ func (e *Engine) register(p event.Partition, events []event.Event, silent bool) 
 			e.m.ownProbes.Inc()
 			continue
 		}
-		ev.Traits = e.judgeTraits(ev)
+		if ev.Traits = e.judgeTraits(ev); ev.Traits.Has(event.TraitMintedHere) {
+			ev.MintKey = e.tokens.mintKey(ev)
+		}
 		e.learn(ev, imported)
 		// What a replay would tell, the next mint tells under the same id.
 		if ev.Type == event.TypeAuthTokenIssued && !silent && !imported {

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 
@@ -17,7 +18,7 @@ type kept struct {
 	// What the resolution of a cause needs.
 	tokenID, certCN, region string
 	origin                  event.Origin
-	sourceNet               string
+	sourceNet, mintKey      string
 	traits                  event.Traits
 }
 
@@ -73,7 +74,7 @@ func keep(e *event.Event) kept {
 	for i, f := range fields {
 		fields[i], all = all[:len(f)], all[len(f):]
 	}
-	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7], tokenID: fields[8], certCN: fields[9], region: fields[10], origin: e.Origin, sourceNet: e.SourceNet, traits: e.Traits}
+	k := kept{confidence: e.CauseConfidence, service: fields[6], certID: fields[7], tokenID: fields[8], certCN: fields[9], region: fields[10], origin: e.Origin, sourceNet: e.SourceNet, mintKey: e.MintKey, traits: e.Traits}
 	k.Evidence = finding.Evidence{Ref: e.Ref, TS: e.TS, Type: e.Type, Cause: e.Cause, Status: e.Status,
 		Network: fields[0], Host: fields[1], UserID: fields[2], KeyID: fields[3], Endpoint: fields[4], Reason: fields[5]}
 	k.Ref.Topic = strings.Clone(e.Ref.Topic)
@@ -111,7 +112,7 @@ func (k *kept) value(field string) string {
 	case "user_id":
 		return k.UserID
 	case "key_id":
-		return k.KeyID
+		return cmp.Or(k.KeyID, k.mintKey)
 	case "source_ip":
 		return k.SourceIP
 	case "endpoint":

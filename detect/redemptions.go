@@ -2,6 +2,7 @@ package detect
 
 import (
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/event"
@@ -16,6 +17,9 @@ type tokenMemory struct {
 	limit      int // of one generation
 	span       time.Duration
 	youngSince event.Instant // when the generation began; 0: nothing was seen
+	// minted are the keys of mints that were of none of our hosts, at most
+	// maxForeignMints; beyond it all are forgotten.
+	minted map[uint64]string
 	// since is from when on every token is remembered.
 	since event.Instant
 	// asked is the last answer of get: an event asks twice.
@@ -35,6 +39,13 @@ type seenToken struct {
 	minter                uint64        // network that called for the mint, when it was none of our hosts
 	origin                event.Origin  // who saw the last redemption
 }
+
+// maxForeignMints bounds the keys of mints that were of none of our hosts.
+const maxForeignMints = 10_000
+
+// mintKey is the key that the token was minted with, when it was by none of our
+// hosts; else empty.
+func (m *tokenMemory) mintKey(ev *event.Event) string { return m.minted[m.key(ev)] }
 
 // tokenSpan is how many lives of a token are remembered, so that a late redemption
 // finds its mint.
@@ -158,6 +169,10 @@ func (m *tokenMemory) saw(ev *event.Event, clientNet string) {
 		}
 		if ev.Traits&(event.TraitOutsideEgress|event.TraitNotInInventory) != 0 {
 			t.minter = m.hash(ev.SourceNet)
+			if m.minted == nil || len(m.minted) >= maxForeignMints {
+				m.minted = map[uint64]string{}
+			}
+			m.minted[k] = strings.Clone(ev.KeyID)
 		}
 		if h := m.hash(clientNet); h != 0 {
 			t.client = h

@@ -241,6 +241,24 @@ func TestTraitsOfReplays(t *testing.T) {
 	}
 }
 
+// TestMintKeyIsTheSubject: who mints and redeems with a key gives evidence about
+// that key, not about the live one.
+func TestMintKeyIsTheSubject(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, egress)
+	stolen := mintOfToken(at(1), "t1", 0).from("198.51.100.7")
+	fs, _ := observe(e, 0, append(settled(), stolen, openedSession(at(2), "t1", "198.51.100.9"))...)
+	for _, f := range append(fs, drain(e, 100, 3)...) {
+		if f.RuleName == "minted_here" {
+			if f.Subject.Field != "key_id" || f.Subject.Value != "k1" {
+				t.Errorf("subject %+v", f.Subject)
+			}
+			return
+		}
+	}
+	t.Error("nothing fired")
+}
+
 func TestProbesHaveNoTraits(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, egress)

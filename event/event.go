@@ -37,6 +37,9 @@ type Event struct {
 	// SourceNet aliases no batch.
 	Traits    Traits
 	SourceNet string
+	// MintKey is the key that a session's token was minted with, where the traits say
+	// something about that mint. It is not stored and aliases no batch.
+	MintKey string
 	// Rediagnosed says that Cause was decided again on a re-read, without the
 	// state that the live decision had.
 	Rediagnosed bool
