@@ -29,7 +29,7 @@ func TestBlind(t *testing.T) {
 	got := blindTitles(e, at(2))
 	for rule, want := range map[string]string{
 		"admin_key_new_place":  "no events of origin console",
-		"mint_outside_egress":  "no field key_id", // of the gateway: our backends' own do not count
+		"mint_outside_egress":  "nothing declared in detect.declared_egress",
 		"session_without_mint": "no field seq",
 		"clock_off":            "no field clock_offset",
 		"dormant_key":          "", "token_other_device": "", "key_from_new_network": "",
