@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
+	"github.com/keysentry/keysentry/detect"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/simulate"
 )
@@ -18,4 +20,18 @@ func describe(cfg *config.Config, net simulate.Network) {
 	for _, s := range slices.Sorted(maps.Keys(net.CNs)) {
 		d.ExpectedCNs = append(d.ExpectedCNs, net.CNs[s])
 	}
+}
+
+// declaredBy is what the configuration's networks say of certificates and regions.
+func declaredBy(net simulate.Network) map[string]detect.Declared {
+	d := detect.Declared{Regions: net.Regions}
+	services := map[string]string{}
+	for service, cn := range net.CNs {
+		services[cn] = service
+	}
+	for _, c := range net.Certificates {
+		d.Certificates = append(d.Certificates, detect.DeclaredCertificate{ID: c.ID, CN: c.CN, Service: services[c.CN],
+			NotBefore: c.NotBefore.Format(time.RFC3339), NotAfter: c.NotAfter.Format(time.RFC3339)})
+	}
+	return map[string]detect.Declared{net.Name: d}
 }

@@ -47,7 +47,7 @@ func (w *world) note(r journal.Record) {
 		for _, e := range f.Evidence {
 			refs = append(refs, e.Ref)
 		}
-		w.found[f.ID] = refs
+		w.found[f.ID], w.titles[f.ID] = refs, f.RuleTitle
 	case journal.KindIncident:
 		var c journal.IncidentChange
 		if json.Unmarshal(r.Body, &c) != nil {
@@ -57,7 +57,11 @@ func (w *world) note(r journal.Record) {
 			delete(w.evidence, c.IncidentID)
 		}
 		w.evidence[c.IncidentID] = append(w.evidence[c.IncidentID], w.found[c.FindingID]...)
+		if t := w.titles[c.FindingID]; t != "" {
+			w.newest[c.IncidentID] = t
+		}
 		delete(w.found, c.FindingID)
+		delete(w.titles, c.FindingID)
 		w.changed[c.IncidentID] = true
 	case journal.KindDecision:
 		var d journal.Decision

@@ -191,7 +191,7 @@ func (p *play) follow(inc *incident.Incident, now event.Instant) {
 		p.cases[inc.ID] = c
 	}
 	held := p.attacksOf(inc.ID)
-	a := alarm{at: now, incident: inc.ID, kind: inc.Kind, subject: inc.Subject, rule: inc.Lead.RuleTitle, attacks: held}
+	a := alarm{at: now, incident: inc.ID, kind: inc.Kind, subject: inc.Subject, rule: p.w.newest[inc.ID], attacks: held}
 	if inc.State.Active() {
 		if inc.Severity == finding.Page {
 			for _, k := range held {

@@ -53,6 +53,8 @@ type world struct {
 	// found is the evidence of findings that have not joined an incident yet,
 	// evidence that of an incident since it was opened or reopened last.
 	found, evidence map[string][]event.Ref
+	// titles are those of the findings in found, newest that of an incident's latest.
+	titles, newest map[string]string
 }
 
 // input is one partition and what waits in it.
@@ -75,7 +77,7 @@ func newWorld(net simulate.Network, start event.Instant) (*world, error) {
 	describe(cfg, net)
 	cfg.Alert.People = []alert.Person{{ID: onCall, Roles: []string{"responder", "approver"}}}
 	w := &world{now: start, journal: &memory{}, changed: map[string]bool{},
-		found: map[string][]event.Ref{}, evidence: map[string][]event.Ref{}}
+		found: map[string][]event.Ref{}, evidence: map[string][]event.Ref{}, titles: map[string]string{}, newest: map[string]string{}}
 	redactor := redact.New()
 	for _, v := range net.Secrets {
 		redactor.AddValue(secret.New(string(net.FingerprintKey)), secret.New(v))
@@ -99,7 +101,7 @@ func newWorld(net simulate.Network, start event.Instant) (*world, error) {
 	if w.library, err = app.LoadPlaybooks(cfg.Playbook); err != nil {
 		return nil, err
 	}
-	if w.engine, err = detect.New(cfg.Detect, detect.Deps{Rules: set, Clocks: clocks{w}}); err != nil {
+	if w.engine, err = detect.New(cfg.Detect, detect.Deps{Rules: set, Clocks: clocks{w}, Declared: declaredBy(net)}); err != nil {
 		return nil, err
 	}
 	if errs := w.engine.Problems(); len(errs) > 0 {
