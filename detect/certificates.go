@@ -74,10 +74,12 @@ func (d *diagnoser) alerted(e *event.Event, v verdict) verdict {
 		// good: what is left is whose it is.
 		return say(event.CauseCertCNMismatch, byStatus, event.GroundAlert)
 	}
-	if u, ok := d.unregistered(e); ok {
-		return u.and(event.GroundAlert)
+	u, ok := d.unregistered(e)
+	if !ok || v.cause == event.CauseCertDisabled && u.cause == event.CauseCertUnknownCA {
+		// RFC 8446 §6.2: access is denied to a certificate that was valid.
+		return v
 	}
-	return v
+	return u.and(event.GroundAlert)
 }
 
 // alertName is an alert as RFC 8446 spells it.

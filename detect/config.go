@@ -3,7 +3,9 @@ package detect
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,9 @@ type Config struct {
 	// ChangeWindows are when people change keys, certificates and settings, in UTC,
 	// as "mon-fri 08:00-18:00"; empty: at any time.
 	ChangeWindows []string `yaml:"change_windows"`
+	// Schedules are when services that sleep between their runs mint, in UTC, as
+	// {nightly-export: ["daily 02:00-04:00"]}: a mint at another time pages.
+	Schedules map[string][]string `yaml:"schedules"`
 	// ExpectedCNs are the common names of our client certificates; "*.example.com"
 	// stands for one label. Empty: any.
 	ExpectedCNs []string `yaml:"expected_cns"`
@@ -140,6 +145,9 @@ func (c Config) Validate() []error {
 	if _, err := c.changes(); err != nil {
 		errs = append(errs, err)
 	}
+	if _, err := c.schedules(); err != nil {
+		errs = append(errs, err)
+	}
 	for i, cn := range c.ExpectedCNs {
 		if strings.TrimPrefix(cn, "*.") == "" || strings.Contains(strings.TrimPrefix(cn, "*."), "*") {
 			errs = append(errs, fmt.Errorf("expected_cns[%d]: give a name, or one that begins with *.", i))
@@ -183,11 +191,30 @@ func (c Config) egress() ([]netip.Prefix, error) {
 
 // changes parses ChangeWindows.
 func (c Config) changes() (changeWindows, error) {
+	return parseWindows("change_windows", c.ChangeWindows)
+}
+
+// schedules parses Schedules, all faults at once.
+func (c Config) schedules() (map[string]changeWindows, error) {
+	out := map[string]changeWindows{}
+	var errs []error
+	for _, service := range slices.Sorted(maps.Keys(c.Schedules)) {
+		ws, err := parseWindows("schedules."+service, c.Schedules[service])
+		if err == nil && len(ws) == 0 {
+			err = fmt.Errorf("schedules.%s: give at least one time, as daily 02:00-04:00", service)
+		}
+		errs = append(errs, err)
+		out[service] = ws
+	}
+	return out, errors.Join(errs...)
+}
+
+func parseWindows(path string, texts []string) (changeWindows, error) {
 	var out changeWindows
-	for i, s := range c.ChangeWindows {
+	for i, s := range texts {
 		w, err := parseChangeWindow(s)
 		if err != nil {
-			return nil, fmt.Errorf("change_windows[%d]: %w", i, err)
+			return nil, fmt.Errorf("%s[%d]: %w", path, i, err)
 		}
 		out = append(out, w)
 	}

@@ -68,6 +68,7 @@ type Engine struct {
 	places    *networks.Namer
 	networks  *networks.Table
 	changes   changeWindows
+	schedules map[string]changeWindows // by service
 	coverage  *coverage
 	// undeclared are findings about keys that nobody told of.
 	undeclared undeclared
@@ -136,6 +137,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		tokens: newTokenMemory(cfg), delays: late, nets: newPlaceMemory(), sights: sights{}, sequences: newSequences(cfg), places: networks.NewNamer(deps.Networks), networks: deps.Networks,
 		coverage: cover, remembers: deps.Remembers, evidence: newEvidenceRing(cfg.EvidenceEvents)}
 	e.changes, _ = cfg.changes() // validated
+	e.schedules, _ = cfg.schedules()
 	e.windows, e.past = e.newWindows(deps.Rules)
 	e.history.imported = true
 	e.m = newMetrics(metrics.OrNew(deps.Metrics), e)

@@ -84,7 +84,7 @@ func (c Config) settings() []rules.Setting {
 	for _, s := range []struct {
 		name     rules.Setting
 		declared int
-	}{{rules.DeclaredEgress, len(c.DeclaredEgress)}, {rules.ChangeWindows, len(c.ChangeWindows)}, {rules.ExpectedCNs, len(c.ExpectedCNs)}} {
+	}{{rules.DeclaredEgress, len(c.DeclaredEgress)}, {rules.ChangeWindows, len(c.ChangeWindows)}, {rules.ExpectedCNs, len(c.ExpectedCNs)}, {rules.Schedules, len(c.Schedules)}} {
 		if s.declared > 0 {
 			out = append(out, s.name)
 		}

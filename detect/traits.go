@@ -14,7 +14,7 @@ import (
 func (e *Engine) judgeTraits(ev *event.Event) event.Traits {
 	switch ev.Type {
 	case event.TypeAuthTokenIssued:
-		return e.keyTraits(ev) | e.certTraits(ev) | e.tokens.mintTraits(ev) | e.sequences.traits(ev, e.hosts.scheduled(ev)) | e.nets.traits(ev)
+		return e.keyTraits(ev) | e.certTraits(ev) | e.scheduleTraits(ev) | e.tokens.mintTraits(ev) | e.sequences.traits(ev, e.hosts.scheduled(ev)) | e.nets.traits(ev)
 	case event.TypeAuthTokenDenied, event.TypeRequestAllowed, event.TypeRequestUnauthorized, event.TypeMTLSHandshakeFailed:
 		return e.keyTraits(ev) | e.certTraits(ev)
 	case event.TypeSessionCreated:
@@ -77,6 +77,17 @@ func (f *facts) watchedFor(ev *event.Event) time.Duration {
 		return 0
 	}
 	return ev.TS.Sub(s.watched)
+}
+
+// scheduleTraits says whether a service mints at a time that is not its own.
+func (e *Engine) scheduleTraits(ev *event.Event) event.Traits {
+	if len(e.schedules) == 0 || ev.Service == "" {
+		return 0
+	}
+	if hours, ok := e.schedules[ev.Service]; ok && !hours.open(ev.TS) {
+		return event.TraitOffSchedule
+	}
+	return 0
 }
 
 func (e *Engine) certTraits(ev *event.Event) event.Traits {

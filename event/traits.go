@@ -26,6 +26,7 @@ const (
 	TraitNetworkJump
 	TraitNoMintSeen
 	TraitNotInInventory
+	TraitOffSchedule
 	TraitOtherDevice
 	TraitOutsideChangeWindow
 	TraitOutsideEgress
@@ -52,6 +53,7 @@ var traits = [...]struct{ name, doc string }{
 	{"network_jump", "the token was redeemed from another network less than `detect.network_jump` (30 s) before"},
 	{"no_mint_seen", "a session with a token whose mint is not among those of the last token's life; only while they are all known"},
 	{"not_in_inventory", "the caller is no host that was seen to mint; only once the network has an inventory"},
+	{"off_schedule", "a mint of a service outside its `detect.schedules`"},
 	{"other_device", "the token was redeemed before, by another device"},
 	{"outside_change_window", "a change of keys, certificates, settings or administrators outside `detect.change_windows`"},
 	{"outside_egress", "the key was used from an address outside `detect.declared_egress`"},

@@ -25,11 +25,12 @@ const (
 	DeclaredEgress Setting = "declared_egress"
 	ChangeWindows  Setting = "change_windows"
 	ExpectedCNs    Setting = "expected_cns"
+	Schedules      Setting = "schedules"
 )
 
 // Settings lists every setting, by the name that it has below detect in the
 // configuration.
-func Settings() []Setting { return []Setting{DeclaredEgress, ChangeWindows, ExpectedCNs} }
+func Settings() []Setting { return []Setting{DeclaredEgress, ChangeWindows, ExpectedCNs, Schedules} }
 
 // Blind says what a rule lacks to see anything in a network of that sight; empty
 // when it sees. One of the origins is enough, of the fields and settings all are

@@ -76,7 +76,7 @@ func ExtensionKeys() []Described {
 		{Name: "mode", Meaning: "`live`, or `shadow`: record, notify nobody"},
 		{Name: "suppress", Meaning: "timespan of an episode of a single detection rule; default `1h`"},
 		{Name: "refire", Meaning: "fire again each time this long has passed within an episode"},
-		{Name: "needs", Meaning: "`{origins, fields, settings}`: without one of the origins, all of the fields and all of the settings (`declared_egress`, `change_windows`, `expected_cns`) the rule is blind"},
+		{Name: "needs", Meaning: "`{origins, fields, settings}`: without one of the origins, all of the fields and all of the settings (`declared_egress`, `change_windows`, `expected_cns`, `schedules`) the rule is blind"},
 		{Name: "tests", Meaning: "see [Tests](#tests)"},
 	}
 }

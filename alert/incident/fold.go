@@ -204,7 +204,7 @@ func (s *Set) reopen(rec journal.Record, inc *Incident, c journal.IncidentChange
 	if inc.State == Closed {
 		// A person has judged what there was: new evidence has to stand alone.
 		delete(s.accounts, inc.ID)
-		inc.Suspicion = nil
+		inc.Suspicion, inc.Severity, inc.Lead = nil, finding.Digest, finding.Finding{}
 	}
 	inc.State, inc.GateMetAt = Open, 0
 	inc.Generation++

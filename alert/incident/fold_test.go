@@ -246,12 +246,12 @@ func TestGate(t *testing.T) {
 	}
 	put(journal.KindDecision, journal.Decision{ID: "d", Action: journal.ActionClose, IncidentID: "i", Person: "ada", Verdict: "false"})
 	put(journal.KindIncident, journal.IncidentChange{IncidentID: "i", Op: OpReopen})
-	want("reopened after a verdict", finding.Page, false, 1)
+	want("reopened after a verdict: what it was is judged", finding.Digest, false, 1)
 	if a := s.Assess("i", event.Instant(n*1e9)); a != nil {
 		t.Errorf("the account of the life before: %+v", a)
 	}
 	join("f6", finding.Volume, 9)
-	want("one signal of the new life", finding.Page, false, 1)
+	want("one signal of the new life", finding.Ticket, false, 1)
 	join("f7", finding.Place, 10)
 	want("two", finding.Page, true, 2)
 }

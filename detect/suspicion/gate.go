@@ -70,10 +70,10 @@ func (a *Account) gate(at event.Instant, logOdds float64) Gate {
 		for _, y := range strong[i+1:] {
 			switch {
 			case x.s.family == y.s.family:
-			case disjoint(x.sig.refs, y.sig.refs) && logOdds < Even:
+			case apart(x.sig.refs, y.sig.refs) && logOdds < Even:
 				return Gate{Lacks: fmt.Sprintf("more weight: the signals of %s and %s are independent, and with all others make it no more than %s likely",
 					x.s.family, y.s.family, Percent(probability(logOdds))) + facts}
-			case disjoint(x.sig.refs, y.sig.refs):
+			case apart(x.sig.refs, y.sig.refs):
 				return Gate{Met: true, Findings: []string{x.sig.id, y.sig.id},
 					Because: fmt.Sprintf("two independent signals: %s (%s) and %s (%s)", x.s.family, x.s.title, y.s.family, y.s.title)}
 			case shared[0] == "":
@@ -114,13 +114,17 @@ func (a *Account) candidates(at event.Instant) (strong []candidate, faded *candi
 	return strong, faded
 }
 
-// disjoint reports whether two findings share no event, as far as their evidence
-// shows. A finding without evidence cannot be told apart from another.
-func disjoint(a, b []event.Ref) bool {
+// apart reports whether two findings do not rest on the same events: one of them
+// rests on an event that the other does not have, as far as their evidence shows. A
+// finding without evidence cannot be told apart from another.
+func apart(a, b []event.Ref) bool {
 	if len(a) == 0 || len(b) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(a, func(r event.Ref) bool { return slices.Contains(b, r) })
+	lacks := func(a, b []event.Ref) bool {
+		return slices.ContainsFunc(a, func(r event.Ref) bool { return !slices.Contains(b, r) })
+	}
+	return lacks(a, b) || lacks(b, a)
 }
 
 const facts = "; or the live key's value found in an event, or a person's report"

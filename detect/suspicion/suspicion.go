@@ -18,7 +18,8 @@
 //
 // A rotation is proposed on two independent signals, or on one fact that nobody
 // outside can cause. Signals are independent when they come from different families
-// and share no event. A signal is a finding of which at least MinSignal is left: a
+// and do not rest on the same events: what many mints show besides the first is not
+// what the first shows. A signal is a finding of which at least MinSignal is left: a
 // finding that rests on refused requests has no weight and is none. Two signals of
 // rules that say little (a busy hour, a new endpoint) come together on any good day,
 // so the sum of all has to make a theft as likely as not, too.

@@ -17,9 +17,17 @@ func describe(cfg *config.Config, net simulate.Network) {
 	d.DeclaredEgress, d.DeclaredServices, d.ScheduledServices = net.DeclaredEgress, net.DeclaredServices, net.ScheduledServices
 	d.TokenLeeway = net.TokenLeeway
 	d.ChangeWindows = []string{fmt.Sprintf("mon-fri %02d:00-%02d:00", net.ChangeFrom, net.ChangeTo)}
+	d.Schedules = map[string][]string{}
+	for _, s := range net.ScheduledServices {
+		d.Schedules[s] = []string{"daily " + hour(net.JobFrom) + "-" + hour(net.JobTo+time.Minute)}
+	}
 	for _, s := range slices.Sorted(maps.Keys(net.CNs)) {
 		d.ExpectedCNs = append(d.ExpectedCNs, net.CNs[s])
 	}
+}
+
+func hour(d time.Duration) string {
+	return fmt.Sprintf("%02d:%02d", d/time.Hour, d%time.Hour/time.Minute)
 }
 
 // declaredBy is what the configuration's networks say of certificates and regions.
