@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keysentry/keysentry/detect"
+	"github.com/keysentry/keysentry/detect/networks"
 	"github.com/keysentry/keysentry/internal/config"
 	"github.com/keysentry/keysentry/internal/simulate"
 )
@@ -24,6 +26,15 @@ func describe(cfg *config.Config, net simulate.Network) {
 	for _, s := range slices.Sorted(maps.Keys(net.CNs)) {
 		d.ExpectedCNs = append(d.ExpectedCNs, net.CNs[s])
 	}
+}
+
+// networksOf is the table of who owns which addresses, which people download.
+func networksOf(net simulate.Network) (*networks.Table, error) {
+	var b strings.Builder
+	for _, a := range net.Internet {
+		fmt.Fprintf(&b, "%s,%d,%q\n", a.Prefix, a.Number, a.Name)
+	}
+	return networks.Parse("the simulated internet", strings.NewReader(b.String()))
 }
 
 func hour(d time.Duration) string {

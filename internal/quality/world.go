@@ -101,7 +101,11 @@ func newWorld(net simulate.Network, start event.Instant) (*world, error) {
 	if w.library, err = app.LoadPlaybooks(cfg.Playbook); err != nil {
 		return nil, err
 	}
-	if w.engine, err = detect.New(cfg.Detect, detect.Deps{Rules: set, Clocks: clocks{w}, Declared: declaredBy(net)}); err != nil {
+	table, err := networksOf(net)
+	if err != nil {
+		return nil, err
+	}
+	if w.engine, err = detect.New(cfg.Detect, detect.Deps{Rules: set, Clocks: clocks{w}, Declared: declaredBy(net), Networks: table}); err != nil {
 		return nil, err
 	}
 	if errs := w.engine.Problems(); len(errs) > 0 {
