@@ -145,9 +145,8 @@ func (c Config) Validate() []error {
 	if _, err := c.changes(); err != nil {
 		errs = append(errs, err)
 	}
-	if _, err := c.schedules(); err != nil {
-		errs = append(errs, err)
-	}
+	_, faults := c.schedules()
+	errs = append(errs, faults...)
 	for i, cn := range c.ExpectedCNs {
 		if strings.TrimPrefix(cn, "*.") == "" || strings.Contains(strings.TrimPrefix(cn, "*."), "*") {
 			errs = append(errs, fmt.Errorf("expected_cns[%d]: give a name, or one that begins with *.", i))
@@ -195,7 +194,7 @@ func (c Config) changes() (changeWindows, error) {
 }
 
 // schedules parses Schedules, all faults at once.
-func (c Config) schedules() (map[string]changeWindows, error) {
+func (c Config) schedules() (map[string]changeWindows, []error) {
 	out := map[string]changeWindows{}
 	var errs []error
 	for _, service := range slices.Sorted(maps.Keys(c.Schedules)) {
@@ -203,10 +202,12 @@ func (c Config) schedules() (map[string]changeWindows, error) {
 		if err == nil && len(ws) == 0 {
 			err = fmt.Errorf("schedules.%s: give at least one time, as daily 02:00-04:00", service)
 		}
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, err)
+		}
 		out[service] = ws
 	}
-	return out, errors.Join(errs...)
+	return out, errs
 }
 
 func parseWindows(path string, texts []string) (changeWindows, error) {

@@ -111,12 +111,13 @@ func TestConfigValidate(t *testing.T) {
 	if errs := DefaultConfig().Validate(); len(errs) != 0 {
 		t.Error(errs)
 	}
-	bad := Config{Lateness: 2 * time.Hour, DeclaredEgress: []string{"here"}, InventoryAge: -1}
+	bad := Config{Lateness: 2 * time.Hour, DeclaredEgress: []string{"here"}, InventoryAge: -1,
+		Schedules: map[string][]string{"a": nil, "b": {"daily 02:00-04:00", "at night"}}}
 	var got []string
 	for _, err := range bad.Validate() {
 		got = append(got, err.Error()[:8])
 	}
-	want := []string{"idle_aft", "inventor", "heartbea", "token_li", "dormant_", "session_", "lateness", "max_host", "max_toke", "sequence", "max_mint", "max_sess", "evidence", "declared", "windows.", "windows.", "windows."}
+	want := []string{"idle_aft", "inventor", "heartbea", "token_li", "dormant_", "session_", "lateness", "max_host", "max_toke", "sequence", "schedule", "schedule", "max_mint", "max_sess", "evidence", "declared", "windows.", "windows.", "windows."}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

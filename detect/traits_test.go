@@ -129,6 +129,9 @@ func TestTraits(t *testing.T) {
 		{"a second certificate", nil, []ev{cert(on, "a"), cert(on, "b"), cert(on, "b")}, ""},
 		{"a certificate for a disabled one", nil, []ev{cert(on, "a"), cert(on, "b"), cert(event.TypeCertificateDisabled, "a"), cert(on, "c")}, ""},
 		{"Monday morning is a time for changes", changes, []ev{lifecycle(event.TypeServerKeyCreated, at(0), "k1")}, ""},
+		{"a service mints in its hours", sleeps, []ev{minted(at(0), "h1", "k1").with("service", "nightly")}, ""},
+		{"and at another time", sleeps, []ev{minted(at(5*3600), "h1", "k1").with("service", "nightly")}, "off_schedule"},
+		{"one without a schedule mints always", sleeps, []ev{minted(at(5*3600), "h1", "k1").with("service", "chat")}, ""},
 		{"the evening is not", changes, []ev{lifecycle(event.TypeServerKeyCreated, at(10*3600), "k1")}, "outside_change_window"},
 		{"our own run may", changes, []ev{{typ: event.TypeServerKeyCreated, ts: at(10 * 3600), origin: event.OriginKeysentry, fields: fields("key_id", "k1")}}, ""},
 		{"a good session", nil, []ev{known, phone, openedSession(at(1), "t1", "100.64.0.1")}, ""},
@@ -172,6 +175,12 @@ func TestTraits(t *testing.T) {
 
 func egress(c *Config) { c.DeclaredEgress = []string{"10.0.0.0/24"} }
 func cns(c *Config)    { c.ExpectedCNs = []string{"mint.example.com", "*.svc.example.com"} }
+// sleeps declares a service that mints for four hours from the first moment of the
+// tests on.
+func sleeps(c *Config) {
+	c.Schedules = map[string][]string{"nightly": {"daily 09:00-13:00"}}
+}
+
 func changes(c *Config) {
 	c.ChangeWindows = []string{"mon-fri 08:00-18:00"}
 }
