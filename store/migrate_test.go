@@ -98,8 +98,8 @@ func TestRetentionFollowsTheConfiguration(t *testing.T) {
 	var with30, other uint64
 	err := c.conn.QueryRow(t.Context(), `SELECT countIf(engine_full LIKE '%toIntervalDay(30)%'), countIf(engine_full LIKE '%toIntervalDay(400)%')
 		FROM system.tables WHERE database = currentDatabase()`).Scan(&with30, &other)
-	if err != nil || with30 != 11 || other != 0 {
-		t.Errorf("%d tables keep 30 days, %d keep 400, error %v; want 11 and 0", with30, other, err)
+	if err != nil || with30 != 12 || other != 0 {
+		t.Errorf("%d tables keep 30 days, %d keep 400, error %v; want 12 and 0", with30, other, err)
 	}
 }
 

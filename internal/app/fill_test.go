@@ -129,6 +129,7 @@ func TestWindowsAreFilledFromClickHouse(t *testing.T) {
 	topic := sourceTopic(t, broker, 2, devstack.LogAppendTime())
 	r := newRig(t, broker, devstacktest.ClickHouse(t), ingest.TopicConfig{Name: topic, Origin: event.OriginGateway})
 	r.cfg.Ingest.FillTimeout = patience // the machine may be busy
+	r.cfg.Rules.Builtin = false // some shipped rules learn for days
 	r.withRules(slow)
 	d := r.start("only", nil)
 	d.leads()
@@ -179,6 +180,7 @@ func TestWindowsAreLearningWithoutClickHouse(t *testing.T) {
 	topic := sourceTopic(t, broker, 1, devstack.LogAppendTime())
 	r := newRig(t, broker, ch.Addr(), ingest.TopicConfig{Name: topic, Origin: event.OriginGateway})
 	r.cfg.Store.DialTimeout = time.Second
+	r.cfg.Rules.Builtin = false // some shipped rules learn for days
 	r.withRules(slow)
 	d := r.start("only", nil)
 	d.leads()

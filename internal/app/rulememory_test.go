@@ -53,6 +53,7 @@ func TestMemoryOfRules(t *testing.T) {
 	broker := devstacktest.FakeKafka(t)
 	topic := sourceTopic(t, broker, 3, devstack.LogAppendTime())
 	r := newRig(t, broker, devstacktest.ClickHouse(t), ingest.TopicConfig{Name: topic, Origin: event.OriginGateway})
+	r.cfg.Rules.Builtin = false // the shipped rules remember too
 	r.cfg.Rules.Paths = []string{filepath.Join(r.dir, "rules")}
 	rule := func(name string) {
 		t.Helper()
