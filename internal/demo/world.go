@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,12 +24,6 @@ import (
 	"github.com/keysentry/keysentry/internal/secret"
 	"github.com/keysentry/keysentry/internal/simulate/platform"
 )
-
-// demoRules are rules of the customer of the story: they know its network and its
-// size.
-//
-//go:embed rules.yml
-var demoRules []byte
 
 // The cast.
 const (
@@ -195,11 +188,6 @@ func (w *world) configure(o Options) (*config.Config, secret.Value, error) {
 	cfg.Store.Addrs = []string{w.clickhouse.Addr()}
 	cfg.Journal.Key = refs["journal-key"]
 	cfg.Alert.People = []alert.Person{{ID: person, Roles: []string{"responder", "approver"}, Credential: refs["credential"]}}
-	rules := filepath.Join(w.dir, "rules.yml")
-	if err := os.WriteFile(rules, demoRules, 0o600); err != nil {
-		return nil, secret.Value{}, fmt.Errorf("write rules: %w", err)
-	}
-	cfg.Rules.Paths = []string{rules}
 	cfg.Detect.DeclaredEgress = []string{"198.51.100.0/24"}
 	cfg.Detect.InventoryAge = 5 * time.Second
 	cfg.Detect.Lateness = 2 * time.Second
