@@ -154,7 +154,10 @@ func (e *Engine) subjectOf(m *rules.Meta, group []finding.Pair, ev []kept) findi
 	if f := m.Risk.Subject; f != "" {
 		v := valueOf(f, group, ev)
 		if v == "" && f == event.FieldKeyID.String() && !named(f, ev) {
-			v = e.keys.live(s.Network)
+			if v = e.keys.live(s.Network); v == "" && s.Network != "" {
+				// No key is registered: it is about the network, not about each token.
+				f, v = event.FieldNetwork.String(), s.Network
+			}
 		}
 		if v != "" {
 			s.Field, s.Value = f, v
