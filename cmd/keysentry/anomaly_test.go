@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/csv"
 	"fmt"
 	"io"
 	"math"
@@ -106,4 +107,28 @@ func TestScoresWithARange(t *testing.T) {
 	if strings.Join(free, "") != strings.Join(scored(t, in, "--min", "8", "--max", "12"), "") {
 		t.Error("a range that holds every value changed a score")
 	}
+}
+
+// FuzzAnomalyScore: whatever the file holds, every printed row has a score, and a
+// file that is refused is refused with one line.
+func FuzzAnomalyScore(f *testing.F) {
+	f.Add([]byte(load(150, 120)))
+	f.Add([]byte("timestamp,value\n1,2\n1,-0\n2026-01-01T00:00:00Z,1e308\n-99999999999999,-1e308\n"))
+	f.Add([]byte("\ufeffvalue,\"timestamp\"\r\n1,2026-01-01\r\n\"x\ny\",2\r\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), []string{"anomaly", "score", "--csv", "-"}, stdio{bytes.NewReader(in), &out, &errs})
+		if code != exitGood && errs.Len() == 0 {
+			t.Fatalf("exit code %d without a word", code)
+		}
+		rows, err := csv.NewReader(&out).ReadAll()
+		if err != nil {
+			t.Fatalf("what was printed is no CSV: %v", err)
+		}
+		for i, r := range rows {
+			if s, err := strconv.ParseFloat(r[len(r)-1], 64); i > 0 && (len(r) != 3 || err != nil || !(s >= 0 && s <= 1)) {
+				t.Fatalf("row %d: %q", i, r)
+			}
+		}
+	})
 }
